@@ -1,1 +1,2 @@
 //! Umiak.
+pub mod model;

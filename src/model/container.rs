@@ -1,0 +1,158 @@
+//! Containers: the record that the metadata database keeps of one, and the states it goes through.
+//!
+//! ```text
+//! created ──start──▶ running ──exit──▶ exited ──start──▶ running …
+//! ```
+//! Invariant: [`RunState`] is what the container's supervisor wrote last. Whether a container whose record says *running*
+//! still lives is a kernel lock that its supervisor holds (see `supervisor`), never this field.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ContainerId, Digest, Platform, Timestamp};
+
+/// A container as the metadata database keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, unique in the store; without docker's leading slash.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Digest of the config of its image: the image's id.
+    pub image: Digest,
+    /// The image as the user named it, in familiar form.
+    pub image_name: String,
+    /// DiffIDs of its layers, lowest first: what its root is made of even when the image's name has moved on.
+    pub layers: Vec<Digest>,
+    /// The platform that its image is for.
+    pub platform: Platform,
+    /// Which executor runs it, and why.
+    pub executor: ExecutorChoice,
+    /// What runs in it.
+    pub config: ContainerConfig,
+    /// How it is confined and supervised.
+    pub host: HostConfig,
+    /// What its supervisor wrote last.
+    pub state: RunState,
+}
+
+/// Which executor runs a container, and the reason, for `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutorChoice {
+    /// The executor's name: `linux`, `wasm`, …
+    pub name: String,
+    /// The rule that chose it, as a sentence.
+    pub reason: String,
+}
+
+/// What runs in a container (docker's `Config`), image defaults and the user's wishes already merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerConfig {
+    /// Host name; empty: the first 12 digits of the id.
+    pub hostname: String,
+    /// `user[:group]`, resolved in the container's own files at start.
+    pub user: String,
+    /// `KEY=value`, later ones win.
+    pub env: Vec<String>,
+    /// Entry point; may be empty.
+    pub entrypoint: Vec<String>,
+    /// Command, or the entry point's arguments.
+    pub cmd: Vec<String>,
+    /// Working directory, absolute; empty is `/`.
+    pub working_dir: String,
+    /// `--tty`.
+    pub tty: bool,
+    /// `--interactive`: keep standard input open.
+    pub open_stdin: bool,
+    /// The client that `run` attached may write to standard input, and its end closes it.
+    pub stdin_once: bool,
+    /// Labels of the image and the user's.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Ports that the image exposes, `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// Paths that the image declares as volumes.
+    pub volumes: Vec<String>,
+    /// Signal that `stop` sends; `None` is `SIGTERM`.
+    pub stop_signal: Option<String>,
+}
+
+impl ContainerConfig {
+    /// The whole argument list: entry point, then command.
+    pub fn args(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.cmd).cloned().collect()
+    }
+}
+
+/// How a container is confined and supervised (docker's `HostConfig`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostConfig {
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `--rm`.
+    pub auto_remove: bool,
+}
+
+/// What network a container has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// A namespace of its own with only the loopback device.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+}
+
+/// The states a container's record can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeStatus {
+    /// Made, never started.
+    Created,
+    /// A supervisor runs it, if the supervisor's lock is held.
+    Running,
+    /// It ran and ended.
+    Exited,
+}
+
+/// What a container's supervisor wrote last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// The state.
+    pub status: RuntimeStatus,
+    /// Process id of the container's first process on the host; 0 when it is not running.
+    #[serde(default)]
+    pub pid: u32,
+    /// Exit status of the last run, 128+n for a signal.
+    #[serde(default)]
+    pub exit_code: i32,
+    /// Why it could not be started or was lost; empty otherwise.
+    #[serde(default)]
+    pub error: String,
+    /// The kernel's out-of-memory killer ended it.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// Start of the last run.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
+    /// End of the last run.
+    #[serde(default)]
+    pub finished: Option<Timestamp>,
+}
+
+impl Default for RunState {
+    fn default() -> Self {
+        Self {
+            status: RuntimeStatus::Created,
+            pid: 0,
+            exit_code: 0,
+            error: String::new(),
+            oom_killed: false,
+            started: None,
+            finished: None,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What class of failure an error is: the one thing exit statuses and HTTP statuses are derived from.
+
+/// The class of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// What was named does not exist.
+    NotFound,
+    /// It exists, but its state or its name stands in the way.
+    Conflict,
+    /// The request itself is wrong.
+    InvalidInput,
+    /// A registry wants (other) credentials.
+    Unauthorized,
+    /// The kernel, a registry or a policy forbids it.
+    Forbidden,
+    /// This build, host or executor cannot do it.
+    Unsupported,
+    /// Something needed is out of reach just now: a network, a registry, space on a disk.
+    Unavailable,
+    /// The user stopped it.
+    Cancelled,
+    /// A container's program was not found (exit status 127).
+    CommandNotFound,
+    /// A container's program cannot be executed (exit status 126).
+    CommandNotExecutable,
+    /// A fault of ours, or data of ours that is damaged.
+    Internal,
+}
+
+/// An error that knows its class and what a user could try.
+pub trait Kind: std::error::Error {
+    /// The class of this error.
+    fn kind(&self) -> ErrorKind;
+
+    /// What to try next, one sentence each; empty where nothing useful can be said.
+    fn hints(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,22 @@
+//! Pure data of the engine and its state machine: no I/O, no clock, no global.
+//!
+//! Everything here is a value that several modules share and that is written to the metadata database or shown to a user.
+//! Invariant: a value of these types is valid once it exists ([`Digest`], [`ContainerId`] and [`Platform`] check on the way
+//! in), so no other module checks again. Times are [`Timestamp`]s in UTC with nanoseconds; sizes are bytes.
+
+mod container;
+mod digest;
+mod id;
+mod image;
+mod kind;
+mod platform;
+
+pub use container::{
+    Container, ContainerConfig, ExecutorChoice, HostConfig, NetworkMode, RunState, RuntimeStatus,
+};
+pub use digest::{Digest, DigestError};
+pub use id::{ContainerId, IdError};
+pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
+pub use jiff::Timestamp;
+pub use kind::{ErrorKind, Kind};
+pub use platform::{Platform, PlatformError};
