@@ -1,7 +1,8 @@
 //! What class of failure an error is: the one thing exit statuses and HTTP statuses are derived from.
 
 /// The class of an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// What was named does not exist.
     NotFound,
@@ -25,6 +26,25 @@ pub enum ErrorKind {
     CommandNotExecutable,
     /// A fault of ours, or data of ours that is damaged.
     Internal,
+}
+
+impl ErrorKind {
+    /// The exit status of `run` for a container that could not be started, as docker has them.
+    pub fn run_status(self) -> u8 {
+        match self {
+            Self::CommandNotFound => 127,
+            Self::CommandNotExecutable => 126,
+            Self::NotFound
+            | Self::Conflict
+            | Self::InvalidInput
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::Unsupported
+            | Self::Unavailable
+            | Self::Cancelled
+            | Self::Internal => 125,
+        }
+    }
 }
 
 /// An error that knows its class and what a user could try.

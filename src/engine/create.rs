@@ -1,0 +1,172 @@
+//! Making a container's record: image, executor, configuration, name.
+
+use crate::executor::{self, Want, Workload};
+use crate::model::{
+    Container, ContainerId, HostConfig, Image, NetworkMode, Packaging, Platform, RunState, Timestamp,
+};
+use crate::names;
+use crate::reference::Reference;
+use crate::state::{StateError, StoredImage};
+
+use super::progress::Progress;
+use super::{Engine, EngineError, Wishes, merge};
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Always ask the registry.
+    Always,
+    /// When it is not in the store.
+    #[default]
+    Missing,
+    /// Not at all.
+    Never,
+}
+
+/// What the user wishes for a new container.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// The image, as typed.
+    pub image: String,
+    /// What runs in it.
+    pub wishes: Wishes,
+    /// Its name; a random one otherwise.
+    pub name: Option<String>,
+    /// The wanted platform; what this host prefers otherwise.
+    pub platform: Option<Platform>,
+    /// The wanted executor.
+    pub runtime: Option<String>,
+    /// When to pull.
+    pub pull: PullPolicy,
+    /// Its network.
+    pub network: NetworkMode,
+    /// Remove it when it ends.
+    pub auto_remove: bool,
+}
+
+/// How often a random name is drawn before the engine gives up.
+const NAME_TRIES: u32 = 20;
+
+impl Engine {
+    /// Makes a container's record (state *created*), pulling the image when the policy says so.
+    pub fn create(
+        &self,
+        options: &CreateOptions,
+        progress: &dyn Progress,
+    ) -> Result<(Container, Image), EngineError> {
+        let (reference, stored) = self.image_for(options, progress)?;
+        let image = stored.image;
+        let mut config = merge(&image.config, &options.wishes)?;
+        if image.packaging != Packaging::Image && config.args().is_empty() {
+            // A Wasm artifact names no program: its module is one.
+            config.entrypoint = vec![format!("/{}", Image::WASM_FILE)];
+        }
+        let args = config.args();
+        if args.is_empty() {
+            return Err(EngineError::NoCommand);
+        }
+        let workload = Workload {
+            platform: image.platform.clone(),
+            packaging: image.packaging,
+            program: args.first().cloned(),
+            wants: wants(options),
+        };
+        let entries = executor::entries();
+        let (_, choice) = executor::select(&entries, &workload, options.runtime.as_deref())?;
+        let mut container = Container {
+            id: random_id()?,
+            name: options.name.clone().unwrap_or_default(),
+            created: Timestamp::now(),
+            image: image.id.clone(),
+            image_name: reference,
+            layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+            platform: image.platform.clone(),
+            executor: choice,
+            config,
+            host: HostConfig { network: options.network, auto_remove: options.auto_remove },
+            state: RunState::default(),
+        };
+        self.insert(&mut container)?;
+        Ok((container, image))
+    }
+
+    fn insert(&self, container: &mut Container) -> Result<(), EngineError> {
+        if !container.name.is_empty() {
+            return Ok(self.database.insert_container(container)?);
+        }
+        for attempt in 0.. {
+            container.name = names::random(&random_bytes()?, attempt);
+            match self.database.insert_container(container) {
+                Err(StateError::NameTaken { .. }) if attempt < NAME_TRIES => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The image to run, and how to show its name.
+    fn image_for(
+        &self,
+        options: &CreateOptions,
+        progress: &dyn Progress,
+    ) -> Result<(String, StoredImage), EngineError> {
+        let wanted = options.platform.clone().map_or_else(executor::default_platforms, |one| vec![one]);
+        if options.pull != PullPolicy::Always {
+            match self.find_image(&options.image, &wanted) {
+                Ok(found) => return Ok((self.shown(&options.image, &found), found)),
+                Err(error) if !error.is_missing_image() => return Err(error),
+                Err(error) if options.pull == PullPolicy::Never => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let reference = self.reference(&options.image)?;
+        if options.pull == PullPolicy::Missing {
+            progress.missing(&reference.to_string());
+        }
+        self.pull(&reference, &wanted, progress)?;
+        let found = self.find_image(&options.image, &wanted)?;
+        Ok((self.shown(&options.image, &found), found))
+    }
+
+    /// The image's name as `ps` shows it: what was typed, in familiar form, or the id it resolved to.
+    fn shown(&self, typed: &str, found: &StoredImage) -> String {
+        match self.reference(typed) {
+            Ok(reference) if found.names.contains(&reference.canonical()) => typed.to_owned(),
+            _ if found.image.id.hex().starts_with(typed) => found.image.id.short().to_owned(),
+            _ => typed.to_owned(),
+        }
+    }
+
+    /// A typed name with aliases applied.
+    pub(super) fn reference(&self, typed: &str) -> Result<Reference, EngineError> {
+        let name = self.config.alias(typed);
+        Ok(name.parse()?)
+    }
+}
+
+fn wants(options: &CreateOptions) -> Vec<Want> {
+    let mut wants = Vec::new();
+    if options.network == NetworkMode::Host {
+        wants.push(Want::HostNetwork);
+    }
+    if options.wishes.user.is_some() {
+        wants.push(Want::User);
+    }
+    wants
+}
+
+fn random_bytes() -> Result<[u8; 32], EngineError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|source| EngineError::Random { source })?;
+    Ok(bytes)
+}
+
+/// A new id. Docker draws again while the short form is all digits, since a host name of digits confuses programs.
+fn random_id() -> Result<ContainerId, EngineError> {
+    loop {
+        let id = ContainerId::from_bytes(random_bytes()?);
+        if id.short().bytes().any(|b| b.is_ascii_alphabetic()) {
+            return Ok(id);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The use cases: the only thing that `cli` and `api` may call.
+//!
+//! An [`Engine`] is a store, a metadata database and a run directory. Opening one costs a few system calls; the store is
+//! opened when something needs it. Commands of other processes work on the same files at the same time: what must be unique
+//! is unique in the database, and what must be exclusive is a lock of the kernel's.
+
+mod containers;
+mod create;
+mod error;
+mod images;
+mod inspect;
+mod merge;
+pub mod progress;
+mod pull;
+mod run;
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::model::ContainerId;
+use crate::state::Database;
+use crate::store::Store;
+
+pub use containers::{ContainerView, Removal};
+pub use create::{CreateOptions, PullPolicy};
+pub use error::EngineError;
+pub use images::{ImageRemoval, ImageView};
+pub use inspect::Object;
+pub use merge::{MergeError, Wishes, merge};
+pub use pull::{PullStatus, Pulled};
+pub use run::{Control, Output, Running};
+
+/// Where the engine's files are; what is `None` is the default for this user.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The store and the metadata.
+    pub root: Option<PathBuf>,
+    /// What is gone after a reboot.
+    pub run_root: Option<PathBuf>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    root: PathBuf,
+    run_root: PathBuf,
+    config: Config,
+    database: Database,
+    store: OnceCell<Store>,
+}
+
+impl Engine {
+    /// Opens (or makes) the engine's files.
+    pub fn open(options: &Options) -> Result<Self, EngineError> {
+        let root = options.root.clone().map_or_else(default_root, Ok)?;
+        let run_root = match (&options.run_root, &options.root) {
+            (Some(run), _) => run.clone(),
+            // A store of one's own has a run directory of its own, or two stores would share containers' locks.
+            (None, Some(root)) => root.join("run"),
+            (None, None) => default_run_root(&root),
+        };
+        let root = absolute(root)?;
+        let run_root = absolute(run_root)?;
+        private_dir(&root)?;
+        let config = Config::load(options.config.as_deref())?;
+        let database = Database::open(&root)?;
+        Ok(Self { root, run_root, config, database, store: OnceCell::new() })
+    }
+
+    /// The root of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory for what is gone after a reboot.
+    pub fn run_root(&self) -> &Path {
+        &self.run_root
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn store(&self) -> Result<&Store, EngineError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let opened = Store::open(&self.root)?;
+        Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// A container's run directory: its lock, its supervisor's endpoint and complaints.
+    fn run_dir(&self, id: &ContainerId) -> PathBuf {
+        self.run_root.join(&id.as_str()[..24])
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, EngineError> {
+    std::path::absolute(&path).map_err(|source| EngineError::Path { path, source })
+}
+
+/// Makes a directory that only its owner may enter, with its parents.
+fn private_dir(path: &Path) -> Result<(), EngineError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|source| EngineError::Path { path: path.to_owned(), source })
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn default_root() -> Result<PathBuf, EngineError> {
+    if cfg!(target_os = "linux") && is_root() {
+        return Ok("/var/lib/umiak".into());
+    }
+    let data = if cfg!(windows) {
+        variable("LOCALAPPDATA")
+    } else {
+        variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+    };
+    data.map(|data| data.join("umiak")).ok_or(EngineError::NoHome)
+}
+
+fn default_run_root(root: &Path) -> PathBuf {
+    if cfg!(target_os = "linux") && is_root() {
+        return "/run/umiak".into();
+    }
+    variable("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), |runtime| runtime.join("umiak"))
+}

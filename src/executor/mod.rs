@@ -1,0 +1,276 @@
+//! Executors: what turns a prepared root and a process description into a running container.
+//!
+//! Two halves, one per process. On the host side (`cli`, `api`, `engine`) an executor is an [`Entry`]: pure data and pure
+//! functions that say whether it would take a [`Workload`]. In the supervisor it is a [`Box<dyn Executor>`][Executor], which
+//! makes [`Task`]s.
+//!
+//! Invariants:
+//! - Nothing in this file or in [`select`] is Linux-shaped or Wasm-shaped; the adapters (`linux`, `wasm`) and the `fake`
+//!   pass one suite, [`conformance`].
+//! - Optional abilities are objects ([`Task::terminal`]), not flags: a `None` becomes one typed refusal, in one place.
+//! - Which executor runs an image is decided on the host, by [`select`], from the platform, the packaging and the user's
+//!   wish; never by sniffing bytes inside a container, and never by an image's annotations.
+//!
+//! Why two halves: a trait whose methods run in different processes cannot be implemented honestly; every project of this
+//! field that had one split it later.
+
+pub mod conformance;
+pub mod fake;
+#[cfg(target_os = "linux")]
+pub mod linux;
+#[cfg(not(target_os = "linux"))]
+#[path = "linux_refused.rs"]
+pub mod linux;
+mod select;
+pub mod wasm;
+
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::fs::File;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ContainerId, ErrorKind, Kind, NetworkMode, Packaging, Platform};
+pub use select::{SelectError, default_platforms, entries, select};
+
+/// An executor as the host side knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Its name, kept in the container's record.
+    pub name: &'static str,
+    /// Other names that `--runtime` takes for it.
+    pub aliases: &'static [&'static str],
+    /// Whether it takes a workload; pure.
+    pub admit: fn(&Workload) -> Result<(), Refusal>,
+    /// Makes it, in the supervisor.
+    pub open: fn(&Settings) -> Result<Box<dyn Executor>, ExecError>,
+}
+
+/// What the choice of an executor depends on.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// What the image is for.
+    pub platform: Platform,
+    /// How it is packaged.
+    pub packaging: Packaging,
+    /// The program that would run.
+    pub program: Option<String>,
+    /// What the user asked for beyond running it.
+    pub wants: Vec<Want>,
+}
+
+/// Something that not every executor can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The host's network.
+    HostNetwork,
+    /// A user of the image's own to run as.
+    User,
+}
+
+impl Want {
+    /// The ability in words that follow "cannot".
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::HostNetwork => "use the host's network (`--network host`)",
+            Self::User => "run as another user (`--user`)",
+        }
+    }
+}
+
+/// Why an executor does not take a workload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is for other platforms.
+    #[error("executor `{executor}` does not run images for {platform}")]
+    Platform {
+        /// The executor.
+        executor: &'static str,
+        /// The image's platform.
+        platform: Platform,
+    },
+    /// It lacks an ability.
+    #[error("executor `{executor}` cannot {what}")]
+    Cannot {
+        /// The executor.
+        executor: &'static str,
+        /// The ability.
+        what: &'static str,
+    },
+    /// This host cannot run it.
+    #[error("executor `{executor}` needs a Linux host")]
+    Host {
+        /// The executor.
+        executor: &'static str,
+    },
+}
+
+/// What an executor needs to know of its surroundings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The engine's own binary, to be run again in another role.
+    pub exe: PathBuf,
+    /// Where compiled modules are cached.
+    pub cache: PathBuf,
+}
+
+/// A root file system, not mounted anywhere yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// Read-only layers under one that takes the changes.
+    Overlay {
+        /// Topmost first.
+        lower: Vec<PathBuf>,
+        /// Takes the changes.
+        upper: PathBuf,
+        /// Empty, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// One directory, to be changed in place.
+    Directory(PathBuf),
+}
+
+/// The process to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    pub env: Vec<String>,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// `user[:group]`, resolved in the root's own files; empty: root.
+    pub user: String,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub cols: u16,
+}
+
+/// Where a process's standard streams go.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Three open files (pipes, or the null device).
+    Files {
+        /// Read by the process.
+        stdin: File,
+        /// Written by the process.
+        stdout: File,
+        /// Written by the process.
+        stderr: File,
+    },
+    /// A terminal of the container's own, reached by [`Task::terminal`].
+    Terminal(WindowSize),
+}
+
+/// A request to make a task: values only.
+#[derive(Debug)]
+pub struct Create {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Its root.
+    pub root: Root,
+    /// What to run in it.
+    pub process: Process,
+    /// Host name seen in it.
+    pub hostname: String,
+    /// Its network.
+    pub network: NetworkMode,
+    /// Its standard streams.
+    pub stdio: Stdio,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The exit status; 128+n for a signal.
+    pub code: i32,
+    /// The kernel's out-of-memory killer did it.
+    pub oom_killed: bool,
+}
+
+/// Makes tasks; lives only in the supervisor process.
+#[async_trait]
+pub trait Executor: Debug + Send + Sync {
+    /// Makes everything ready up to, but not including, the first instruction of the program.
+    async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError>;
+    /// Removes what a crash left of a container's tasks; idempotent.
+    async fn sweep(&self, id: &ContainerId) -> Result<(), ExecError>;
+}
+
+/// One container's process, from creation to the end.
+#[async_trait]
+pub trait Task: Debug + Send + Sync {
+    /// The process id on the host: the container's own first process, or the one that hosts it.
+    fn pid(&self) -> u32;
+    /// Runs the program. An error says whether it was found and executable.
+    async fn start(&self) -> Result<(), ExecError>;
+    /// Waits for the end; any number of waiters, none misses it.
+    async fn wait(&self) -> Result<Exit, ExecError>;
+    /// Sends a signal, by its Linux number on every host.
+    async fn signal(&self, signal: u8) -> Result<(), ExecError>;
+    /// Kills what is left and frees what the task held.
+    async fn delete(self: Box<Self>) -> Result<(), ExecError>;
+    /// The container's terminal, when it has one.
+    fn terminal(&self) -> Option<&dyn Terminal> {
+        None
+    }
+}
+
+/// The host's end of a container's terminal.
+pub trait Terminal: Debug + Send + Sync {
+    /// An open file for what the program writes (read) and what the user types (write).
+    fn stream(&self) -> Result<File, ExecError>;
+    /// Tells the program that the window changed.
+    fn resize(&self, size: WindowSize) -> Result<(), ExecError>;
+}
+
+/// A failure of an executor.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The ability is not there.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The executor's own failure, with its class.
+    #[error("{action}")]
+    Failed {
+        /// The class.
+        kind: ErrorKind,
+        /// What was being done.
+        action: &'static str,
+        /// What the executor says.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// There is no task any more.
+    #[error("the container is not running")]
+    NotRunning,
+}
+
+impl ExecError {
+    /// Wraps an executor's own error.
+    pub fn failed(
+        kind: ErrorKind,
+        action: &'static str,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { kind, action, source: source.into() }
+    }
+}
+
+impl Kind for ExecError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(_) => ErrorKind::Unsupported,
+            Self::Failed { kind, .. } => *kind,
+            Self::NotRunning => ErrorKind::Conflict,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Frames between a supervisor and its clients: one byte of type, four bytes of length (big endian), the payload.
+//!
+//! Output and input travel as they are, everything else as JSON. Both ends are the same binary, or two versions of it after
+//! an upgrade: an unknown type is an error, never skipped.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::executor::{Exit, Root, WindowSize};
+use crate::model::{Container, ErrorKind};
+
+/// The largest payload, in bytes.
+pub const MAX_PAYLOAD: usize = 1 << 20;
+
+/// How many frames of input a client may send that were not acknowledged.
+pub const STDIN_WINDOW: usize = 8;
+
+/// Everything a supervisor is told at birth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The store's root.
+    pub root: PathBuf,
+    /// The container's run directory.
+    pub run: PathBuf,
+    /// The container's directory in the store (its log is there).
+    pub dir: PathBuf,
+    /// The engine's binary.
+    pub exe: PathBuf,
+    /// The container's record.
+    pub container: Container,
+    /// Its root file system.
+    pub rootfs: Root,
+    /// The size of the client's terminal.
+    pub window: Option<WindowSize>,
+    /// Whether the client that launches wants the output.
+    pub attach: bool,
+}
+
+/// A failure that crossed the process boundary: its class, its chain as text, and what to try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The class.
+    pub kind: ErrorKind,
+    /// What was being done, to what, and why it failed.
+    pub message: String,
+    /// What to try.
+    pub hints: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The first frame of the client that made the supervisor.
+    Launch(Box<Launch>),
+    /// Bytes for the container's standard input.
+    Stdin(Vec<u8>),
+    /// The end of the container's standard input.
+    StdinEnd,
+    /// A signal for the container's first process, by its Linux number.
+    Signal(u8),
+    /// The client's terminal changed.
+    Resize(WindowSize),
+    /// Tell me about the end.
+    Wait,
+}
+
+/// What a supervisor says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The program runs.
+    Started,
+    /// Bytes of standard output (or of the terminal).
+    Stdout(Vec<u8>),
+    /// Bytes of standard error.
+    Stderr(Vec<u8>),
+    /// One frame of input was passed on.
+    StdinTaken,
+    /// The request was carried out.
+    Done,
+    /// The request, or the start, failed.
+    Failed(Failure),
+    /// The container ended, and everything about it is recorded (or, with `--rm`, gone).
+    Exited(Exit),
+}
+
+/// Something that is no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// Reading or writing failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    /// A type that this version does not know.
+    #[error("frame of unknown type {0}")]
+    Type(u8),
+    /// A length over the limit.
+    #[error("frame of {0} bytes, over the limit of {MAX_PAYLOAD}")]
+    Size(usize),
+    /// A payload that does not parse.
+    #[error("malformed frame")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A message that travels as one frame.
+pub trait Frame: Sized {
+    /// Its type and payload.
+    fn encode(&self) -> Result<(u8, Vec<u8>), ProtocolError>;
+    /// The message of a frame.
+    fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, ProtocolError>;
+
+    /// Writes it in one call.
+    fn send(&self, to: &mut impl Write) -> Result<(), ProtocolError> {
+        let (kind, payload) = self.encode()?;
+        let length = u32::try_from(payload.len()).map_err(|_| ProtocolError::Size(payload.len()))?;
+        let mut frame = Vec::with_capacity(payload.len() + 5);
+        frame.push(kind);
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(&payload);
+        to.write_all(&frame)?;
+        Ok(to.flush()?)
+    }
+
+    /// Reads one; `None` at the end of the connection.
+    fn receive(from: &mut impl Read) -> Result<Option<Self>, ProtocolError> {
+        let mut head = [0; 5];
+        let mut filled = 0;
+        while filled < head.len() {
+            match from.read(&mut head[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let [kind, length @ ..] = head;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > MAX_PAYLOAD {
+            return Err(ProtocolError::Size(length));
+        }
+        let mut payload = vec![0; length];
+        from.read_exact(&mut payload)?;
+        Self::decode(kind, payload).map(Some)
+    }
+}
+
+impl Frame for Request {
+    fn encode(&self) -> Result<(u8, Vec<u8>), ProtocolError> {
+        Ok(match self {
+            Self::Launch(launch) => (1, serde_json::to_vec(launch)?),
+            Self::Stdin(bytes) => (2, bytes.clone()),
+            Self::StdinEnd => (3, Vec::new()),
+            Self::Signal(number) => (4, vec![*number]),
+            Self::Resize(size) => (5, serde_json::to_vec(size)?),
+            Self::Wait => (6, Vec::new()),
+        })
+    }
+
+    fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, ProtocolError> {
+        Ok(match kind {
+            1 => Self::Launch(serde_json::from_slice(&payload)?),
+            2 => Self::Stdin(payload),
+            3 => Self::StdinEnd,
+            4 => Self::Signal(*payload.first().ok_or(ProtocolError::Size(0))?),
+            5 => Self::Resize(serde_json::from_slice(&payload)?),
+            6 => Self::Wait,
+            other => return Err(ProtocolError::Type(other)),
+        })
+    }
+}
+
+impl Frame for Event {
+    fn encode(&self) -> Result<(u8, Vec<u8>), ProtocolError> {
+        Ok(match self {
+            Self::Started => (65, Vec::new()),
+            Self::Stdout(bytes) => (66, bytes.clone()),
+            Self::Stderr(bytes) => (67, bytes.clone()),
+            Self::StdinTaken => (68, Vec::new()),
+            Self::Done => (69, Vec::new()),
+            Self::Failed(failure) => (70, serde_json::to_vec(failure)?),
+            Self::Exited(exit) => (71, serde_json::to_vec(exit)?),
+        })
+    }
+
+    fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, ProtocolError> {
+        Ok(match kind {
+            65 => Self::Started,
+            66 => Self::Stdout(payload),
+            67 => Self::Stderr(payload),
+            68 => Self::StdinTaken,
+            69 => Self::Done,
+            70 => Self::Failed(serde_json::from_slice(&payload)?),
+            71 => Self::Exited(serde_json::from_slice(&payload)?),
+            other => return Err(ProtocolError::Type(other)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_the_wire() {
+        let mut wire = Vec::new();
+        let sent = [
+            Request::Stdin(b"\0\xff\n".to_vec()),
+            Request::StdinEnd,
+            Request::Signal(15),
+            Request::Resize(WindowSize { rows: 3, cols: 4 }),
+            Request::Wait,
+        ];
+        for frame in &sent {
+            frame.send(&mut wire).unwrap();
+        }
+        let mut from = wire.as_slice();
+        for frame in sent {
+            assert_eq!(Request::receive(&mut from).unwrap(), Some(frame));
+        }
+        assert_eq!(Request::receive(&mut from).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_frame_is_an_error() {
+        for (bytes, what) in [
+            (&[9, 0, 0, 0, 0][..], "type"),
+            (&[2, 0xff, 0, 0, 0], "size"),
+            (&[2, 0, 0, 0, 9, 1], "short payload"),
+            (&[2, 0], "short head"),
+            (&[4, 0, 0, 0, 0], "no signal"),
+            (&[5, 0, 0, 0, 1, b'x'], "json"),
+        ] {
+            assert!(Request::receive(&mut &bytes[..]).is_err(), "{what}");
+        }
+    }
+}
