@@ -1,0 +1,224 @@
+//! What is done with containers after they were made.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::executor::{self, Settings};
+use crate::model::{Container, ContainerId, RuntimeStatus, Timestamp};
+use crate::reference::resolve::{self, Candidate};
+use crate::state::StateError;
+use crate::supervisor::{self, Claim, Liveness, LogEntry, SupervisorError};
+
+use super::{Engine, EngineError};
+
+/// What a container whose supervisor was lost is recorded as: killed.
+const LOST: i32 = 137;
+
+/// How often a removal that races with the container's own end is tried.
+const REMOVE_TRIES: u32 = 100;
+
+/// A container as it is, not only as it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its record; one that says *running* of a container whose supervisor died is corrected.
+    pub container: Container,
+    /// Whether it runs.
+    pub alive: bool,
+}
+
+/// What a removal found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// It was on its way out already.
+    AlreadyGone,
+}
+
+impl Engine {
+    /// Corrects a record by what the kernel says; takes no lock that waits and writes nothing.
+    fn view(&self, mut container: Container) -> ContainerView {
+        let claims = container.state.status == RuntimeStatus::Running;
+        let alive = claims && supervisor::is_alive(&self.run_dir(&container.id));
+        if claims && !alive {
+            // It may have ended between the two looks: then its record says so by now.
+            if let Ok(Some(now)) = self.database.container(&container.id) {
+                container = now;
+            }
+            if container.state.status == RuntimeStatus::Running {
+                mark_lost(&mut container);
+            }
+        }
+        ContainerView { container, alive }
+    }
+
+    /// All containers, newest first.
+    pub fn containers(&self) -> Result<Vec<ContainerView>, EngineError> {
+        Ok(self.database.containers()?.into_iter().map(|container| self.view(container)).collect())
+    }
+
+    /// The container that a name, an id or a unique prefix of one means.
+    pub fn container(&self, query: &str) -> Result<ContainerView, EngineError> {
+        let mut found = self.database.containers_matching(query)?;
+        let candidates =
+            found.iter().map(|c| Candidate { id: c.id.as_str().to_owned(), name: c.name.clone() });
+        let id = resolve::container(query, candidates)?;
+        match found.iter().position(|c| c.id.as_str() == id) {
+            Some(at) => Ok(self.view(found.swap_remove(at))),
+            None => Err(EngineError::NoContainer { query: query.to_owned() }),
+        }
+    }
+
+    /// Removes a container; a running one only by force, which kills it first.
+    pub fn remove(&self, query: &str, force: bool) -> Result<Removal, EngineError> {
+        let view = self.container(query)?;
+        let container = view.container;
+        let run = self.run_dir(&container.id);
+        for _ in 0..REMOVE_TRIES {
+            match Liveness::try_claim(&run)? {
+                Claim::Free(_claim) => return self.erase(&container),
+                Claim::Held if !force => {
+                    return Err(EngineError::Running { name: container.name, action: "remove" });
+                }
+                Claim::Held => self.end(&container.id),
+            }
+        }
+        Err(EngineError::WillNotEnd { name: container.name })
+    }
+
+    /// Kills a container through its supervisor, or the supervisor itself when it does not answer.
+    fn end(&self, id: &ContainerId) {
+        let run = self.run_dir(id);
+        if let Some(mut supervisor) = supervisor::connect(&run) {
+            if supervisor.watch().is_ok() && supervisor.signal(9).is_ok() {
+                let _ = supervisor.ended();
+            }
+        }
+        // Its last act comes after its last word: the lock falls with the process.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+
+    /// Removes what is left of a container that nobody supervises.
+    pub(super) fn erase(&self, container: &Container) -> Result<Removal, EngineError> {
+        self.sweep(container)?;
+        self.store()?.snapshots().remove(&container.id)?;
+        let gone = match self.database.remove_container(&container.id) {
+            Ok(()) => Removal::Removed,
+            Err(StateError::NoContainer { .. }) => Removal::AlreadyGone,
+            Err(error) => return Err(error.into()),
+        };
+        let run = self.run_dir(&container.id);
+        match std::fs::remove_dir_all(&run) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::Path { path: run, source })
+            }
+            _ => Ok(gone),
+        }
+    }
+
+    /// Has a container's executor remove what a lost supervisor left: processes, control groups.
+    fn sweep(&self, container: &Container) -> Result<(), EngineError> {
+        if container.state.status != RuntimeStatus::Running {
+            return Ok(());
+        }
+        let entries = executor::entries();
+        let Some(entry) = entries.iter().find(|entry| entry.name == container.executor.name) else {
+            return Ok(());
+        };
+        let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
+        let executor = (entry.open)(&Settings { exe, cache: self.root.join("cache") })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| EngineError::Runtime { source })?;
+        Ok(runtime.block_on(executor.sweep(&container.id))?)
+    }
+
+    /// Makes the records of containers whose supervisors were lost say so, and removes what those left behind.
+    ///
+    /// Commands that change something call this; it looks only at what is recorded as running.
+    pub fn reconcile(&self) -> Result<(), EngineError> {
+        for mut container in self.database.containers_with_status(RuntimeStatus::Running)? {
+            let run = self.run_dir(&container.id);
+            if supervisor::is_alive(&run) {
+                continue;
+            }
+            let Claim::Free(_claim) = Liveness::try_claim(&run)? else { continue };
+            // Under the claim the record cannot change any more; what it says now is the truth.
+            match self.database.container(&container.id)? {
+                Some(now) if now.state.status == RuntimeStatus::Running => container = now,
+                _ => continue,
+            }
+            if container.host.auto_remove {
+                self.erase(&container)?;
+                continue;
+            }
+            self.sweep(&container)?;
+            mark_lost(&mut container);
+            self.database.set_run_state(&container.id, &container.state)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to a running container's first process.
+    pub fn kill(&self, query: &str, signal: u8) -> Result<(), EngineError> {
+        let view = self.container(query)?;
+        let not_running =
+            || EngineError::NotRunning { name: view.container.name.clone(), action: "kill" };
+        if !view.alive {
+            return Err(not_running());
+        }
+        let Some(mut supervisor) = supervisor::connect(&self.run_dir(&view.container.id)) else {
+            return Err(not_running());
+        };
+        // A container that is killed is ended when the command returns, as far as anyone can see.
+        let ends = signal == 9 && supervisor.watch().is_ok();
+        supervisor.signal(signal)?;
+        if ends {
+            let _ = supervisor.ended();
+        }
+        Ok(())
+    }
+
+    /// Waits for a container's end and returns its exit status; at once when it does not run.
+    pub fn wait(&self, query: &str) -> Result<i32, EngineError> {
+        let view = self.container(query)?;
+        let id = view.container.id.clone();
+        if !view.alive {
+            return Ok(view.container.state.exit_code);
+        }
+        if let Some(supervisor) = supervisor::connect(&self.run_dir(&id)) {
+            match supervisor.wait() {
+                Ok(exit) => return Ok(exit.code),
+                // It ended just now: its record tells how.
+                Err(SupervisorError::Lost { .. } | SupervisorError::Protocol(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match self.database.container(&id)? {
+            Some(container) => Ok(self.view(container).container.state.exit_code),
+            None => Err(EngineError::NoContainer { query: query.to_owned() }),
+        }
+    }
+
+    /// What a container wrote, oldest first.
+    pub fn logs(&self, query: &str) -> Result<Vec<LogEntry>, EngineError> {
+        let path = self.log_path(query)?;
+        supervisor::read_log(&path).map_err(|source| EngineError::Path { path, source })
+    }
+
+    /// The file that a container's output is kept in; it appears with the first output.
+    pub fn log_path(&self, query: &str) -> Result<PathBuf, EngineError> {
+        let view = self.container(query)?;
+        Ok(supervisor::log_path(&self.store()?.container_dir(&view.container.id)))
+    }
+}
+
+fn mark_lost(container: &mut Container) {
+    let state = &mut container.state;
+    state.status = RuntimeStatus::Exited;
+    state.pid = 0;
+    state.exit_code = LOST;
+    state.finished = Some(state.finished.unwrap_or_else(Timestamp::now));
+    "the container's supervisor was killed".clone_into(&mut state.error);
+}

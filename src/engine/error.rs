@@ -1,0 +1,170 @@
+//! What can go wrong in a use case.
+
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::executor::{ExecError, SelectError};
+use crate::model::{ContainerId, Digest, ErrorKind, Kind};
+use crate::reference::ReferenceError;
+use crate::reference::resolve::ResolveError;
+use crate::registry::RegistryError;
+use crate::state::StateError;
+use crate::store::{LayerError, StoreError};
+use crate::supervisor::SupervisorError;
+
+use super::MergeError;
+
+/// A failed use case. What a lower layer said about itself passes through unchanged.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages of the transparent ones are those of the module they come from")]
+pub enum EngineError {
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    #[error(transparent)]
+    Executor(#[from] ExecError),
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// A file or directory of the engine's.
+    #[error("cannot use `{}`", path.display())]
+    Path { path: PathBuf, source: std::io::Error },
+    /// An ordinary user without a home.
+    #[error("cannot tell where to keep images: neither HOME nor XDG_DATA_HOME is set")]
+    NoHome,
+    /// The system's random numbers.
+    #[error("drawing random numbers")]
+    Random { source: getrandom::Error },
+    /// The engine's own executable.
+    #[error("finding the engine's own binary")]
+    OwnBinary { source: std::io::Error },
+    /// The event loop.
+    #[error("starting the event loop")]
+    Runtime { source: std::io::Error },
+    /// Nothing to run.
+    #[error("no command specified")]
+    NoCommand,
+    /// The image is not in the store, and was not to be fetched.
+    #[error("no such image: {name}")]
+    MissingImage { name: String },
+    /// The image to remove is not there.
+    #[error("No such image: {name}")]
+    NoImage { name: String },
+    /// No such container.
+    #[error("No such container: {query}")]
+    NoContainer { query: String },
+    /// Neither.
+    #[error("No such {}: {name}", only.as_deref().unwrap_or("object"))]
+    NoObject { name: String, only: Option<String> },
+    /// `--type` names something unknown.
+    #[error("\"{kind}\" is not a valid value for --type")]
+    ObjectType { kind: String },
+    /// It runs, and that is in the way.
+    #[error("cannot {action} container `{name}`: it is running")]
+    Running { name: String, action: &'static str },
+    /// It does not run.
+    #[error("cannot {action} container `{name}`: container is not running")]
+    NotRunning { name: String, action: &'static str },
+    /// Its supervisor does not end.
+    #[error("cannot remove container `{name}`: it does not end")]
+    WillNotEnd { name: String },
+    /// Removing by id an image that has several names.
+    #[error("unable to delete {} (must be forced): image is referenced in multiple repositories", id.short())]
+    SeveralNames { id: Digest, names: Vec<String> },
+    /// A container needs the image.
+    #[error(
+        "unable to remove image {}: {} container {} is using it",
+        id.short(),
+        if *running { "running" } else { "stopped" },
+        container.short()
+    )]
+    ImageInUse { id: Digest, container: ContainerId, running: bool },
+    /// The unpacking thread ended without a result.
+    #[error("unpacking layer {} was interrupted", layer.short())]
+    Unpacking { layer: Digest },
+}
+
+impl EngineError {
+    /// Whether an image is simply not in the store.
+    pub fn is_missing_image(&self) -> bool {
+        matches!(self, Self::MissingImage { .. })
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.kind() == ErrorKind::NotFound
+    }
+
+    pub(super) fn kind_is_input(&self) -> bool {
+        self.kind() == ErrorKind::InvalidInput
+    }
+
+    fn inner(&self) -> Option<&dyn Kind> {
+        Some(match self {
+            Self::Reference(error) => error,
+            Self::Resolve(error) => error,
+            Self::Config(error) => error,
+            Self::Registry(error) => error,
+            Self::Store(error) => error,
+            Self::Layer(error) => error,
+            Self::State(error) => error,
+            Self::Select(error) => error,
+            Self::Executor(error) => error,
+            Self::Supervisor(error) => error,
+            Self::Merge(error) => error,
+            _ => return None,
+        })
+    }
+}
+
+impl Kind for EngineError {
+    fn kind(&self) -> ErrorKind {
+        if let Some(inner) = self.inner() {
+            return inner.kind();
+        }
+        match self {
+            Self::MissingImage { .. } | Self::NoImage { .. } | Self::NoContainer { .. } | Self::NoObject { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::NoCommand | Self::ObjectType { .. } | Self::NoHome => ErrorKind::InvalidInput,
+            Self::Running { .. }
+            | Self::NotRunning { .. }
+            | Self::WillNotEnd { .. }
+            | Self::SeveralNames { .. }
+            | Self::ImageInUse { .. } => ErrorKind::Conflict,
+            Self::Path { .. } | Self::Random { .. } | Self::Runtime { .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        if let Some(inner) = self.inner() {
+            return inner.hints();
+        }
+        match self {
+            Self::Path { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                vec!["run as the owner of that directory, or choose another with --root".into()]
+            }
+            Self::Running { action: "remove", .. } => vec!["stop the container first, or use -f".into()],
+            Self::SeveralNames { names, .. } => vec![format!("its names are {}", names.join(", "))],
+            Self::ImageInUse { running: false, .. } => vec!["remove the container first, or use -f".into()],
+            Self::ImageInUse { .. } => vec!["stop and remove the container first".into()],
+            Self::MissingImage { name } => vec![format!("fetch it with `umiak pull {name}`")],
+            Self::NoCommand => vec!["give one after the image's name".into()],
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Images in the store: finding, listing, removing.
+
+use crate::demo;
+use crate::model::{Digest, Image, Platform, RuntimeStatus, Timestamp};
+use crate::reference::Reference;
+use crate::reference::resolve::{self, ImageCandidate, ResolveError};
+use crate::state::{StateError, StoredImage};
+
+use super::{Engine, EngineError};
+
+/// An image with its names.
+pub type ImageView = StoredImage;
+
+/// One step of an image's removal, in the order in which docker reports them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageRemoval {
+    /// A name was taken away.
+    Untagged(String),
+    /// The image's content was removed.
+    Deleted(Digest),
+}
+
+/// Figures about the engine, for `info`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// All containers.
+    pub containers: usize,
+    /// Those that run.
+    pub running: usize,
+    /// Those that ended or never began.
+    pub stopped: usize,
+    /// All images.
+    pub images: usize,
+    /// How containers' roots are made.
+    pub snapshotter: &'static str,
+}
+
+fn names_of(stored: &StoredImage) -> Vec<Reference> {
+    stored.names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+impl Engine {
+    /// All images, the newest first.
+    pub fn images(&self) -> Result<Vec<ImageView>, EngineError> {
+        Ok(self.database.images()?)
+    }
+
+    /// The image that a name, digest or unique id prefix means, in the first of the wanted platforms that it has.
+    ///
+    /// With no wish for a platform, any that this host prefers, then any at all.
+    pub fn find_image(&self, typed: &str, wanted: &[Platform]) -> Result<StoredImage, EngineError> {
+        let name = match self.reference(typed) {
+            Ok(reference) if reference.digest().is_none() => Some(reference),
+            _ => None,
+        };
+        if let Some(reference) = &name {
+            let found = self.database.image_by_name(&reference.canonical(), None)?;
+            if let Some(best) = best(&found, wanted) {
+                return Ok(best.clone());
+            }
+            if !found.is_empty() {
+                return Err(EngineError::MissingImage { name: reference.to_string() });
+            }
+        }
+        let all = self.database.images()?;
+        let names: Vec<_> = all.iter().map(names_of).collect();
+        let candidates = all.iter().zip(&names).map(|(stored, names)| ImageCandidate {
+            id: &stored.image.id,
+            manifest: &stored.image.manifest,
+            target: &stored.image.target,
+            names,
+        });
+        let found = resolve::image(typed, candidates).map_err(|error| match error {
+            ResolveError::NotFound { .. } => {
+                EngineError::MissingImage { name: name.map_or_else(|| typed.to_owned(), |name| name.to_string()) }
+            }
+            other => other.into(),
+        })?;
+        let hits: Vec<_> = found.into_iter().filter_map(|at| all.get(at).cloned()).collect();
+        best(&hits, wanted).cloned().ok_or_else(|| EngineError::MissingImage { name: typed.to_owned() })
+    }
+
+    /// Removes an image: by name, that name, and the content with the last one; by id, all of it.
+    pub fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
+        self.reconcile()?;
+        let stored = self.find_image(typed, &[]).map_err(|error| match error {
+            EngineError::MissingImage { name } => EngineError::NoImage { name },
+            other => other,
+        })?;
+        let by_name = self.reference(typed).ok().filter(|r| stored.names.contains(&r.canonical()));
+        let mut steps = Vec::new();
+        let (doomed, affected) = match &by_name {
+            Some(reference) => (vec![reference.canonical()], self.database.image_by_name(&reference.canonical(), None)?),
+            None => (stored.names.clone(), vec![stored.clone()]),
+        };
+        if by_name.is_none() && doomed.len() > 1 && !force {
+            return Err(EngineError::SeveralNames { id: stored.image.id, names: doomed });
+        }
+        for image in &affected {
+            if image.names.iter().all(|name| doomed.contains(name)) {
+                self.refuse_if_used(image, force)?;
+            }
+        }
+        for name in &doomed {
+            self.database.untag(name)?;
+            let shown = name.parse::<Reference>().map_or_else(|_| name.clone(), |r| r.to_string());
+            steps.push(ImageRemoval::Untagged(shown));
+        }
+        for image in affected {
+            if image.names.iter().all(|name| doomed.contains(name)) {
+                steps.extend(self.delete_image(&image.image)?);
+            }
+        }
+        Ok(steps)
+    }
+
+    fn refuse_if_used(&self, stored: &StoredImage, force: bool) -> Result<(), EngineError> {
+        let users: Vec<_> =
+            self.containers()?.into_iter().filter(|view| view.container.image == stored.image.id).collect();
+        let Some(user) = users.iter().find(|view| view.alive).or(users.first()) else { return Ok(()) };
+        if user.alive || !force {
+            return Err(EngineError::ImageInUse {
+                id: stored.image.id.clone(),
+                container: user.container.id.clone(),
+                running: user.container.state.status == RuntimeStatus::Running,
+            });
+        }
+        Ok(())
+    }
+
+    /// Deletes the record and what nothing else uses. A stopped container of it keeps the record (`-f` only untags).
+    fn delete_image(&self, image: &Image) -> Result<Vec<ImageRemoval>, EngineError> {
+        match self.database.remove_image(&image.id) {
+            Ok(()) => {}
+            Err(StateError::InUse { .. } | StateError::NoImage { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+        self.collect_garbage()?;
+        Ok(vec![ImageRemoval::Deleted(image.id.clone())])
+    }
+
+    /// Removes blobs and layers that no image, container or running pull needs.
+    pub fn collect_garbage(&self) -> Result<(), EngineError> {
+        let store = self.store()?;
+        let blobs = self.database.unreferenced(crate::state::Content::Blob, &store.content().list()?)?;
+        store.content().remove(&blobs)?;
+        let layers = self.database.unreferenced(crate::state::Content::Layer, &store.layers().list()?)?;
+        store.layers().remove(&layers)?;
+        Ok(())
+    }
+
+    /// Figures for `info`.
+    pub fn summary(&self) -> Result<Summary, EngineError> {
+        let all = self.containers()?;
+        let running = all.iter().filter(|view| view.alive).count();
+        Ok(Summary {
+            containers: all.len(),
+            running,
+            stopped: all.len() - running,
+            images: self.database.images()?.len(),
+            snapshotter: self.store()?.snapshots().name(),
+        })
+    }
+
+    /// Puts the demo image, which the binary carries, into the store.
+    pub(super) fn import_demo(&self, reference: &Reference) -> Result<(), EngineError> {
+        let store = self.store()?;
+        let layout = demo::layout();
+        let lease = self.database.lease()?;
+        for (_, bytes) in &layout.blobs {
+            store.content().put(bytes)?;
+        }
+        for variant in &layout.variants {
+            for (layer, bytes) in &variant.layers {
+                if store.layers().has(&layer.diff_id) {
+                    continue;
+                }
+                let mut writer = store.layers().begin(&layer.diff_id)?;
+                writer.apply(bytes.as_slice(), layer.kind)?;
+                store.publish(vec![writer], Vec::new())?;
+            }
+            self.database.put_image(&variant.image, Some(&reference.canonical()))?;
+        }
+        self.database.release(lease)?;
+        Ok(())
+    }
+
+    /// When an image was made, for `inspect` and lists: by its own word, else when it was pulled.
+    pub fn created(stored: &StoredImage) -> Timestamp {
+        stored.image.created.unwrap_or(stored.pulled)
+    }
+}
+
+/// The image of the first wanted platform that there is one of; without a wish, the host's favourite or else the first.
+fn best<'a>(found: &'a [StoredImage], wanted: &[Platform]) -> Option<&'a StoredImage> {
+    let favourites = crate::executor::default_platforms();
+    let order = if wanted.is_empty() { &favourites } else { wanted };
+    let hit = order
+        .iter()
+        .find_map(|wish| found.iter().find(|stored| wish.accepts(&stored.image.platform)));
+    if wanted.is_empty() { hit.or(found.first()) } else { hit }
+}
