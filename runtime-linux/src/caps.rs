@@ -125,9 +125,14 @@ mod tests {
 
     #[test]
     fn names_are_found_in_any_spelling() {
-        for (name, expected) in
-            [("CAP_CHOWN", Some(0)), ("sys_admin", Some(21)), ("cap_bpf", Some(39)), ("", None), ("CAP_", None), ("NO", None)]
-        {
+        for (name, expected) in [
+            ("CAP_CHOWN", Some(0)),
+            ("sys_admin", Some(21)),
+            ("cap_bpf", Some(39)),
+            ("", None),
+            ("CAP_", None),
+            ("NO", None),
+        ] {
             assert_eq!(number(name), expected, "{name}");
         }
     }

@@ -128,9 +128,8 @@ impl InitFailure {
         match (self.step, &self.cause) {
             (Step::Exec, Cause::NotInPath) => 127,
             (Step::Exec, Cause::Errno(code) | Cause::Stat(code)) if *code == libc::ENOENT => 127,
-            (Step::Exec, _) => 126,
             (Step::WorkingDirectory, Cause::Errno(code)) if *code == libc::ENOENT => 127,
-            (Step::WorkingDirectory, _) => 126,
+            (Step::Exec | Step::WorkingDirectory, _) => 126,
             _ => 125,
         }
     }
@@ -144,11 +143,15 @@ impl InitFailure {
             (_, Cause::UnknownGroup(name)) => {
                 format!("unable to find group {name}: no matching entries in group file")
             }
-            (Step::Exec, Cause::NotInPath) => format!("exec: \"{subject}\": executable file not found in $PATH"),
+            (Step::Exec, Cause::NotInPath) => {
+                format!("exec: \"{subject}\": executable file not found in $PATH")
+            }
             (Step::Exec, Cause::Stat(code)) => {
                 format!("exec: \"{subject}\": stat {subject}: {}", errno_text(*code))
             }
-            (Step::Exec, Cause::IsDirectory) => format!("exec: \"{subject}\": is a directory: permission denied"),
+            (Step::Exec, Cause::IsDirectory) => {
+                format!("exec: \"{subject}\": is a directory: permission denied")
+            }
             (Step::Exec, Cause::Errno(code)) if *code == libc::EACCES => {
                 format!("exec: \"{subject}\": permission denied")
             }

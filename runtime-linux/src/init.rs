@@ -67,7 +67,13 @@ fn run(zero: &OwnedFd) -> Result<Never> {
         }
         Cloned::Child => {
             drop(cgroup);
-            first(&control, &payload, &stdio)
+            let failure = match first(&control, &payload, &stdio) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            // Descriptor 0 may be the program's by now: report on the private socket, not on `main_if_init`'s.
+            let _host_is_gone = wire::report(&control, &Report::Failed(failure.clone()), &[]);
+            sys::exit_now(i32::from(failure.exit_status()))
         }
     }
 }
@@ -88,6 +94,9 @@ fn flags(plan: &Plan) -> u64 {
 /// pid 1.
 fn first(control: &OwnedFd, payload: &Payload, stdio: &[OwnedFd]) -> Result<Never> {
     let plan = &payload.plan;
+    if plan.terminal.is_none() && stdio.len() != 3 {
+        return Err(InitFailure::new(Step::Begin, "standard streams", Cause::Errno(libc::EBADMSG)));
+    }
     die_with_host()?;
     rustix::process::setsid().at(Step::Begin, "session")?;
     for (name, set) in [
@@ -102,7 +111,8 @@ fn first(control: &OwnedFd, payload: &Payload, stdio: &[OwnedFd]) -> Result<Neve
         sys::loopback_up().at(Step::Network, "lo")?;
     }
     if let Some(score) = plan.oom_score_adj {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string()).at(Step::OomScore, score.to_string())?;
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .at(Step::OomScore, score.to_string())?;
     }
     let (tree, terminal) = rootfs::prepare(plan)?;
     for limit in &plan.rlimits {
@@ -111,23 +121,21 @@ fn first(control: &OwnedFd, payload: &Payload, stdio: &[OwnedFd]) -> Result<Neve
         })?;
         sys::set_rlimit(number, limit.soft, limit.hard).at(Step::Rlimit, &limit.name)?;
     }
-    let (passwd, group) = (tree.text("/etc/passwd", users::MAX_FILE), tree.text("/etc/group", users::MAX_FILE));
+    let (passwd, group) =
+        (tree.text("/etc/passwd", users::MAX_FILE), tree.text("/etc/group", users::MAX_FILE));
     let identity = users::resolve(&plan.user, &plan.additional_groups, &passwd, &group)?;
     working_directory(&tree, &plan.cwd)?;
-    let master = match &terminal {
-        Some((master, slave)) => {
-            rustix::process::ioctl_tiocsctty(slave).at(Step::Terminal, "controlling terminal")?;
-            let owner = Some(rustix::process::Uid::from_raw(identity.uid));
-            rustix::fs::fchown(slave, owner, None).at(Step::Terminal, "owner")?;
-            (0..3).try_for_each(|n| sys::place(slave.as_fd(), n)).at(Step::Terminal, "standard streams")?;
-            vec![master.as_fd()]
+    let master = if let Some((master, slave)) = &terminal {
+        rustix::process::ioctl_tiocsctty(slave).at(Step::Terminal, "controlling terminal")?;
+        let owner = Some(rustix::process::Uid::from_raw(identity.uid));
+        rustix::fs::fchown(slave, owner, None).at(Step::Terminal, "owner")?;
+        (0..3).try_for_each(|n| sys::place(slave.as_fd(), n)).at(Step::Terminal, "standard streams")?;
+        vec![master.as_fd()]
+    } else {
+        for (fd, n) in stdio.iter().zip(0..) {
+            sys::place(fd.as_fd(), n).at(Step::Begin, "standard streams")?;
         }
-        None => {
-            for (fd, n) in stdio.iter().zip(0..) {
-                sys::place(fd.as_fd(), n).at(Step::Begin, "standard streams")?;
-            }
-            Vec::new()
-        }
+        Vec::new()
     };
     wire::report(control, &Report::Ready, &master).at(Step::Begin, "control socket")?;
     let started = wire::receive(control).at(Step::Begin, "control socket")?.0;
@@ -137,20 +145,32 @@ fn first(control: &OwnedFd, payload: &Payload, stdio: &[OwnedFd]) -> Result<Neve
     drop(master);
     drop(terminal);
     become_user(payload, &identity)?;
-    let failure = execute(plan, &identity);
-    // Standard descriptor 0 is the program's now: report on the private one, which `main_if_init` does not know.
-    let _host_is_gone = wire::report(control, &Report::Failed(failure.clone()), &[]);
-    sys::exit_now(i32::from(failure.exit_status()))
+    Err(execute(plan, &identity))
 }
 
 fn die_with_host() -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).at(Step::Begin, "death signal")
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .at(Step::Begin, "death signal")
 }
 
 fn rlimit(name: &str) -> Option<u32> {
     const NAMES: [&str; 16] = [
-        "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
-        "msgqueue", "nice", "rtprio", "rttime",
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
     ];
     NAMES.iter().position(|known| *known == name).and_then(|n| u32::try_from(n).ok())
 }
@@ -216,7 +236,8 @@ fn execute(plan: &Plan, identity: &users::Identity) -> InitFailure {
     } else {
         let search = plan.env.iter().rev().find_map(|pair| pair.strip_prefix("PATH="));
         let search = search.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let mut candidates = search.split(':').filter(|d| d.starts_with('/')).map(|dir| format!("{dir}/{name}"));
+        let mut candidates =
+            search.split(':').filter(|d| d.starts_with('/')).map(|dir| format!("{dir}/{name}"));
         match candidates.find(|path| !name.is_empty() && executable(path).is_ok()) {
             Some(path) => path,
             None => return fail(Cause::NotInPath),
@@ -226,7 +247,9 @@ fn execute(plan: &Plan, identity: &users::Identity) -> InitFailure {
     if !env.iter().any(|pair| pair.starts_with("HOME=")) {
         env.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")));
     }
-    let strings = |list: &[String]| list.iter().map(|s| CString::new(s.as_str())).collect::<std::result::Result<Vec<_>, _>>();
+    let strings = |list: &[String]| {
+        list.iter().map(|s| CString::new(s.as_str())).collect::<std::result::Result<Vec<_>, _>>()
+    };
     let (path, args, env) = match (CString::new(path), strings(&plan.args), strings(&env)) {
         (Ok(path), Ok(args), Ok(env)) => (path, args, env),
         (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return malformed(error),

@@ -36,7 +36,7 @@ mod wire;
 
 pub use failure::{Cause, InitFailure, Step};
 pub use plan::{
-    CgroupPlan, Device, Limits, MASKED_PATHS, Mount, Namespaces, Network, Plan, Propagation,
-    READONLY_PATHS, Rlimit, Root, Seccomp, WindowSize,
+    CgroupPlan, Device, Limits, MASKED_PATHS, Mount, Namespaces, Network, Plan, Propagation, READONLY_PATHS,
+    Rlimit, Root, Seccomp, WindowSize,
 };
 pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::failure::{At, Cause, InitFailure, Result, Step};
@@ -92,7 +92,8 @@ impl Tree {
         let open = || openat2(&self.0, name, flags, Mode::empty(), IN_ROOT | ResolveFlags::NO_SYMLINKS);
         match open() {
             Err(Errno::NOENT) => {
-                rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o755)).at(Step::Mount, format!("/{name}"))?;
+                rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o755))
+                    .at(Step::Mount, format!("/{name}"))?;
                 open().at(Step::Mount, format!("/{name}"))
             }
             Err(Errno::LOOP | Errno::NOTDIR) => {
@@ -134,7 +135,8 @@ pub(crate) fn filesystem(
 
 /// A detached copy of the mount at `fd`.
 pub(crate) fn copy(fd: impl AsFd, recursive: bool) -> std::result::Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(fd, "", if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags })
 }
 

@@ -34,7 +34,8 @@ fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
         Mount::Bind { source, recursive, read_only, propagation, .. } => {
             let subject = source.display().to_string();
             let fd = mounts::source(source, *recursive).at(Step::Source, &subject)?;
-            crate::sys::mount_setattr(&fd, 0, propagate(*propagation), *recursive).at(Step::Source, &subject)?;
+            crate::sys::mount_setattr(&fd, 0, propagate(*propagation), *recursive)
+                .at(Step::Source, &subject)?;
             if *read_only {
                 crate::sys::mount_setattr(&fd, RDONLY, 0, *recursive).at(Step::Source, &subject)?;
             }
@@ -52,11 +53,14 @@ fn pivot(plan: &Plan) -> Result<Tree> {
             let mount = crate::detached::overlay_fd(lower, Some((upper, work)));
             (mount.at(Step::Root, upper.display().to_string())?, upper)
         }
-        Root::Directory(path) => (mounts::source(path, true).at(Step::Root, path.display().to_string())?, path),
+        Root::Directory(path) => {
+            (mounts::source(path, true).at(Step::Root, path.display().to_string())?, path)
+        }
     };
     let subject = place.display().to_string();
     crate::sys::mount_setattr(&mount, 0, propagate(Propagation::Private), true).at(Step::Root, &subject)?;
-    let target = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Root, &subject)?;
+    let target =
+        rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Root, &subject)?;
     mounts::attach(&mount, &target).at(Step::Root, &subject)?;
     rustix::process::fchdir(&mount).at(Step::Root, &subject)?;
     rustix::process::pivot_root(".", ".").at(Step::Root, &subject)?;
@@ -168,7 +172,8 @@ fn terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> 
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = tree.open("/dev/pts/ptmx", flags).at(step, "/dev/pts/ptmx")?;
     rustix::pty::unlockpt(&master).at(step, "pts")?;
-    let open = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
+    let open =
+        rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, open).at(step, "pts")?;
     let window =
         rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };

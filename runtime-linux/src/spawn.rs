@@ -107,13 +107,19 @@ pub struct Created {
 }
 
 /// Runs a job in the one thread that lives as long as the process.
-fn in_parent_thread(job: impl FnOnce() -> io::Result<std::process::Child> + Send + 'static) -> io::Result<std::process::Child> {
+fn in_parent_thread(
+    job: impl FnOnce() -> io::Result<std::process::Child> + Send + 'static,
+) -> io::Result<std::process::Child> {
     type Job = Box<dyn FnOnce() + Send>;
     static THREAD: OnceLock<io::Result<mpsc::Sender<Job>>> = OnceLock::new();
     let thread = THREAD.get_or_init(|| {
         let (sender, jobs) = mpsc::channel::<Job>();
         let run = move || jobs.iter().for_each(|job| job());
-        std::thread::Builder::new().name("umiak-parent".to_owned()).stack_size(128 << 10).spawn(run).map(|_| sender)
+        std::thread::Builder::new()
+            .name("umiak-parent".to_owned())
+            .stack_size(128 << 10)
+            .spawn(run)
+            .map(|_| sender)
     });
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let sender = thread.as_ref().map_err(|error| io::Error::from(error.kind()))?;
@@ -125,9 +131,8 @@ fn in_parent_thread(job: impl FnOnce() -> io::Result<std::process::Child> + Send
 /// A view of the binary through which it cannot be written (CVE-2019-5736): a read-only detached mount of it, or
 /// a sealed copy in memory where mounting is not possible.
 fn protected(exe: &Path) -> io::Result<OwnedFd> {
-    let mount = crate::mounts::source(exe, false).and_then(|mount| {
-        crate::sys::mount_setattr(&mount, 1, 0, false).map(|()| mount)
-    });
+    let mount = crate::mounts::source(exe, false)
+        .and_then(|mount| crate::sys::mount_setattr(&mount, 1, 0, false).map(|()| mount));
     if let Ok(mount) = mount {
         return Ok(mount);
     }
@@ -205,7 +210,8 @@ fn await_ready(control: OwnedFd) -> Result<Created, SpawnError> {
             (None, _) => break,
         }
     }
-    let created = born.map(|(pid, pidfd)| Created { pid, pidfd, terminal: None, control: Some(control), exit: None });
+    let created =
+        born.map(|(pid, pidfd)| Created { pid, pidfd, terminal: None, control: Some(control), exit: None });
     match (failed, created, ready) {
         (Some(failure), _, _) => Err(failure.into()),
         (None, Some(mut created), Some(terminal)) => {

@@ -74,11 +74,12 @@ pub(crate) fn resolve(spec: &str, additional: &[String], passwd: &str, group: &s
         (None, None) if out_of_range(wanted) => return Err(fail(Cause::IdOutOfRange(wanted.to_owned()))),
         (None, None) => return Err(fail(Cause::UnknownUser(wanted.to_owned()))),
     };
-    let find_group = |wanted: &str| match groups(group).find(|g| g.name == wanted).map(|g| g.gid).or_else(|| id(wanted)) {
-        Some(gid) => Ok(gid),
-        None if out_of_range(wanted) => Err(fail(Cause::IdOutOfRange(wanted.to_owned()))),
-        None => Err(fail(Cause::UnknownGroup(wanted.to_owned()))),
-    };
+    let find_group =
+        |wanted: &str| match groups(group).find(|g| g.name == wanted).map(|g| g.gid).or_else(|| id(wanted)) {
+            Some(gid) => Ok(gid),
+            None if out_of_range(wanted) => Err(fail(Cause::IdOutOfRange(wanted.to_owned()))),
+            None => Err(fail(Cause::UnknownGroup(wanted.to_owned()))),
+        };
     let mut supplementary = Vec::new();
     if !wanted_group.is_empty() {
         gid = find_group(wanted_group)?;
@@ -103,7 +104,8 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbin:x:1:1::/bin:\n# c\n:x:9:9::/:\nodd\nbad:x:-1:zz::/:\n\
         big:x:4294967295:0::/:\nwww:x:33:33:w:/var/www:/bin/sh\n1000:x:77:78::/seven:\nroot:x:5:5::/evil:\n";
-    const GROUP: &str = "root:x:0:\nbin:x:1:root,www\nadm:x:4:www, bin\nwww:x:33:\nevil:x:4294967295:www\nshort\n";
+    const GROUP: &str =
+        "root:x:0:\nbin:x:1:root,www\nadm:x:4:www, bin\nwww:x:33:\nevil:x:4294967295:www\nshort\n";
 
     fn ids(spec: &str) -> (u32, u32, Vec<u32>) {
         let i = resolve(spec, &[], PASSWD, GROUP).unwrap();
@@ -120,7 +122,10 @@ mod tests {
         assert_eq!(ids("12:34"), (12, 34, vec![34]));
         assert_eq!(ids("12"), (12, 0, vec![0]));
         assert_eq!(ids("1000"), (77, 78, vec![78]), "a name that looks like a number");
-        assert_eq!(resolve("www", &["bin".into(), "99".into()], PASSWD, GROUP).unwrap().groups, [1, 4, 33, 99]);
+        assert_eq!(
+            resolve("www", &["bin".into(), "99".into()], PASSWD, GROUP).unwrap().groups,
+            [1, 4, 33, 99]
+        );
         assert_eq!(resolve("www", &[], PASSWD, GROUP).unwrap().home.as_deref(), Some("/var/www"));
     }
 

@@ -53,8 +53,22 @@ pub struct Hierarchies {
     pub v2: Option<PathBuf>,
 }
 
-const CONTROLLERS: &[&str] =
-    &["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "net_cls", "net_prio", "hugetlb", "perf_event", "rdma", "misc"];
+const CONTROLLERS: &[&str] = &[
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "net_cls",
+    "net_prio",
+    "hugetlb",
+    "perf_event",
+    "rdma",
+    "misc",
+];
 
 impl Hierarchies {
     /// Reads `/proc/self/mountinfo`.
@@ -129,7 +143,12 @@ impl Cgroup {
         v1.chain(&self.hierarchies.v2).map(|mount| mount.join(&self.path)).filter(|dir| dir.is_dir())
     }
 
-    fn file(&self, controller: &'static str, v1: &str, v2: &str) -> std::result::Result<PathBuf, CgroupError> {
+    fn file(
+        &self,
+        controller: &'static str,
+        v1: &str,
+        v2: &str,
+    ) -> std::result::Result<PathBuf, CgroupError> {
         if let Some(mount) = self.hierarchies.controller(controller) {
             return Ok(mount.join(&self.path).join(v1));
         }
@@ -191,9 +210,14 @@ impl Cgroup {
         };
         fs::write(&path, value).map_err(io_error(&path))?;
         let done = |text: &str| {
-            if self.hierarchies.unified() { text.contains(&format!("frozen {value}")) } else { text.trim() == value }
+            if self.hierarchies.unified() {
+                text.contains(&format!("frozen {value}"))
+            } else {
+                text.trim() == value
+            }
         };
-        let state = if self.hierarchies.unified() { path.with_file_name("cgroup.events") } else { path.clone() };
+        let state =
+            if self.hierarchies.unified() { path.with_file_name("cgroup.events") } else { path.clone() };
         let deadline = Instant::now() + Duration::from_secs(2);
         while !done(&fs::read_to_string(&state).map_err(io_error(&state))?) {
             if Instant::now() > deadline {
@@ -223,7 +247,10 @@ impl Cgroup {
         };
         let cpu = read(self.file("cpuacct", "cpuacct.usage", "cpu.stat"));
         Stats {
-            memory: read(self.file("memory", "memory.usage_in_bytes", "memory.current")).trim().parse().unwrap_or(0),
+            memory: read(self.file("memory", "memory.usage_in_bytes", "memory.current"))
+                .trim()
+                .parse()
+                .unwrap_or(0),
             pids: read(self.file("pids", "pids.current", "pids.current")).trim().parse().unwrap_or(0),
             cpu: cpu.trim().parse().unwrap_or_else(|_| field(&cpu, "usage_usec").saturating_mul(1000)),
         }
@@ -250,7 +277,11 @@ impl Cgroup {
                 CgroupError::Io { path, .. } => path.display().to_string(),
                 _ => plan.path.clone(),
             };
-            InitFailure::new(Step::Cgroup, subject, code.unwrap_or_else(|| Cause::Unsupported(error.to_string())))
+            InitFailure::new(
+                Step::Cgroup,
+                subject,
+                code.unwrap_or_else(|| Cause::Unsupported(error.to_string())),
+            )
         };
         let cgroup = Self::open(&plan.path).map_err(fail)?;
         if cgroup.hierarchies.unified() {
@@ -275,7 +306,9 @@ fn remove_tree(dir: &Path, deadline: Instant, depth: u32) -> std::result::Result
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(io_error(dir)(error)),
-            Err(_) if Instant::now() > deadline || depth > 64 => return Err(CgroupError::Busy(dir.to_owned())),
+            Err(_) if Instant::now() > deadline || depth > 64 => {
+                return Err(CgroupError::Busy(dir.to_owned()));
+            }
             Err(_) => {}
         }
         let children = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -349,7 +382,8 @@ mod tests {
         assert_eq!(found.controller("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
         assert_eq!(found.controller("memory"), Some(Path::new("/sys/fs/cgroup/me mory")));
         assert_eq!(found.controller("pids"), None);
-        let pure = Hierarchies::parse("30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n");
+        let pure =
+            Hierarchies::parse("30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(pure.unified());
         assert_eq!(Hierarchies::parse(""), Hierarchies::default());
     }

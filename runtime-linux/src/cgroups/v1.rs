@@ -9,7 +9,12 @@ use crate::plan::{CgroupPlan, Device};
 /// What docker makes, and nothing is limited without being asked in the others.
 const ALWAYS: &[&str] = &["pids", "devices", "memory", "freezer", "cpu", "cpuacct"];
 
-fn set(cgroup: &Cgroup, controller: &'static str, file: &str, value: Option<String>) -> Result<(), CgroupError> {
+fn set(
+    cgroup: &Cgroup,
+    controller: &'static str,
+    file: &str,
+    value: Option<String>,
+) -> Result<(), CgroupError> {
     let Some(value) = value else { return Ok(()) };
     let mount = cgroup.hierarchies.controller(controller).ok_or(CgroupError::Missing(controller))?;
     write(&mount.join(&cgroup.path).join(file), &value)

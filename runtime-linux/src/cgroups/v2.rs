@@ -23,7 +23,9 @@ fn enable(cgroup: &Cgroup) -> Result<(), CgroupError> {
         for name in WANTED.iter().filter(|name| has(&offered, name) && !has(&on, name)) {
             let value = format!("+{name}");
             match write(&path, &value) {
-                Err(CgroupError::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) && dir == top => {
+                Err(CgroupError::Io { source, .. })
+                    if source.raw_os_error() == Some(libc::EBUSY) && dir == top =>
+                {
                     let leaf = top.join("umiak-host");
                     create_dir(&leaf)?;
                     for pid in fs::read_to_string(top.join("cgroup.procs")).unwrap_or_default().lines() {
@@ -56,7 +58,11 @@ pub(super) fn enter(
     let limits = &plan.limits;
     let max = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
     let swap = limits.memory_swap.map(|total| {
-        if total < 0 { total } else { (total - i64::try_from(limits.memory.unwrap_or(0)).unwrap_or(0)).max(0) }
+        if total < 0 {
+            total
+        } else {
+            (total - i64::try_from(limits.memory.unwrap_or(0)).unwrap_or(0)).max(0)
+        }
     });
     let quota = (limits.cpu_quota.is_some() || limits.cpu_period.is_some())
         .then(|| format!("{} {}", max(limits.cpu_quota.unwrap_or(-1)), limits.cpu_period.unwrap_or(100_000)));
@@ -97,23 +103,32 @@ fn instruction(code: u8, dst: u8, src: u8, offset: i16, value: i32) -> u64 {
 /// Allows what a rule allows, and nothing else. The context is `{ access << 16 | type, major, minor }`.
 fn device_program(rules: &[(char, i64, i64, &str)]) -> Vec<u64> {
     let mut code = vec![
-        instruction(0x61, 2, 1, 0, 0),       // w2 = type and access
-        instruction(0xbc, 3, 2, 0, 0),       // w3 = w2
-        instruction(0x54, 2, 0, 0, 0xffff),  // type
-        instruction(0x74, 3, 0, 0, 16),      // access
-        instruction(0x61, 4, 1, 4, 0),       // major
-        instruction(0x61, 5, 1, 8, 0),       // minor
+        instruction(0x61, 2, 1, 0, 0),      // w2 = type and access
+        instruction(0xbc, 3, 2, 0, 0),      // w3 = w2
+        instruction(0x54, 2, 0, 0, 0xffff), // type
+        instruction(0x74, 3, 0, 0, 16),     // access
+        instruction(0x61, 4, 1, 4, 0),      // major
+        instruction(0x61, 5, 1, 8, 0),      // minor
     ];
     for (kind, major, minor, access) in rules {
         let kind = if *kind == 'b' { 1 } else { 2 };
-        let bits = access.chars().fold(0, |bits, c| bits | match c { 'm' => 1, 'r' => 2, 'w' => 4, _ => 0 });
+        let bits = access.chars().fold(0, |bits, c| {
+            bits | match c {
+                'm' => 1,
+                'r' => 2,
+                'w' => 4,
+                _ => 0,
+            }
+        });
         // Each check skips to the end of the rule; offsets count from the following instruction.
         let mut checks = vec![instruction(0x56, 2, 0, 0, kind)];
         checks.push(instruction(0xbc, 0, 3, 0, 0));
         checks.push(instruction(0x54, 0, 0, 0, !bits)); // asked for more than this rule gives?
         checks.push(instruction(0x56, 0, 0, 0, 0));
         for (register, number) in [(4, *major), (5, *minor)] {
-            if let Ok(number) = i32::try_from(number) && number >= 0 {
+            if let Ok(number) = i32::try_from(number)
+                && number >= 0
+            {
                 checks.push(instruction(0x56, register, 0, 0, number));
             }
         }

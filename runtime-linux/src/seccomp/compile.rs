@@ -67,7 +67,7 @@ fn applies(rule: &Rule, native: &str, caps: u64) -> bool {
         && !min_kernel.as_deref().is_some_and(older_than)
         && !rule.excludes.caps.iter().any(has)
         && !rule.excludes.arches.iter().any(arch)
-        && !rule.excludes.min_kernel.as_deref().is_some_and(|k| !older_than(k))
+        && rule.excludes.min_kernel.as_deref().is_none_or(older_than)
 }
 
 /// The code that ends in a decision about one call, or about a range of them.
@@ -119,18 +119,12 @@ fn test(arg: &Arg) -> Result<Vec<Instruction>, ProfileError> {
     let (value_high, value_low) = split(arg.value);
     let jump = |code, jt, jf, k| Instruction { code, jt, jf, k };
     Ok(match arg.op.as_str() {
-        "SCMP_CMP_EQ" => vec![
-            op(LOAD, high),
-            jump(JEQ, 0, FAIL, value_high),
-            op(LOAD, low),
-            jump(JEQ, 0, FAIL, value_low),
-        ],
-        "SCMP_CMP_NE" => vec![
-            op(LOAD, high),
-            jump(JEQ, 0, 2, value_high),
-            op(LOAD, low),
-            jump(JEQ, FAIL, 0, value_low),
-        ],
+        "SCMP_CMP_EQ" => {
+            vec![op(LOAD, high), jump(JEQ, 0, FAIL, value_high), op(LOAD, low), jump(JEQ, 0, FAIL, value_low)]
+        }
+        "SCMP_CMP_NE" => {
+            vec![op(LOAD, high), jump(JEQ, 0, 2, value_high), op(LOAD, low), jump(JEQ, FAIL, 0, value_low)]
+        }
         "SCMP_CMP_MASKED_EQ" => {
             let (two_high, two_low) = split(arg.value_two);
             vec![
@@ -181,7 +175,12 @@ fn search(ranges: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
     code
 }
 
-fn section(profile: &Profile, arch: &Arch, caps: u64, default: u32) -> Result<Vec<Instruction>, ProfileError> {
+fn section(
+    profile: &Profile,
+    arch: &Arch,
+    caps: u64,
+    default: u32,
+) -> Result<Vec<Instruction>, ProfileError> {
     let mut calls: std::collections::BTreeMap<u32, Vec<(&Rule, u32)>> = std::collections::BTreeMap::new();
     for rule in profile.syscalls.iter().filter(|rule| applies(rule, ARCHES[0].name, caps)) {
         let decision = action(&rule.action, rule.errno_ret.or(profile.default_errno_ret))?;
@@ -222,7 +221,8 @@ fn section(profile: &Profile, arch: &Arch, caps: u64, default: u32) -> Result<Ve
 }
 
 pub(super) fn compile(profile: &Profile, capabilities: &[String]) -> Result<Vec<Instruction>, ProfileError> {
-    let caps = capabilities.iter().filter_map(|name| crate::caps::number(name)).fold(0, |bits, n| bits | 1 << n);
+    let caps =
+        capabilities.iter().filter_map(|name| crate::caps::number(name)).fold(0, |bits, n| bits | 1 << n);
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let mut code = vec![op(LOAD, 4)];
     for arch in &ARCHES {
@@ -291,14 +291,21 @@ mod tests {
         let program = docker(&[]);
         for arch in &ARCHES {
             for nr in (0..600).chain([0x000f_0001, 0x4000_0000, u32::MAX]) {
-                let names: Vec<_> =
-                    NUMBERS.iter().filter(|row| nr != N && (arch.column)(row) == nr).map(|row| row.0).collect();
+                let names: Vec<_> = NUMBERS
+                    .iter()
+                    .filter(|row| nr != N && (arch.column)(row) == nr)
+                    .map(|row| row.0)
+                    .collect();
                 let profile = default::profile();
                 let mut allowed = false;
-                for rule in profile.syscalls.iter().filter(|r| r.names.iter().any(|n| names.contains(&n.as_str()))) {
+                for rule in
+                    profile.syscalls.iter().filter(|r| r.names.iter().any(|n| names.contains(&n.as_str())))
+                {
                     let caps = 0xa804_25fb;
-                    allowed |= applies(rule, ARCHES[0].name, caps) && rule.action == "SCMP_ACT_ALLOW"
-                        && (rule.args.is_empty() || names.iter().any(|n| ["socket", "personality", "clone"].contains(n)));
+                    allowed |= applies(rule, ARCHES[0].name, caps)
+                        && rule.action == "SCMP_ACT_ALLOW"
+                        && (rule.args.is_empty()
+                            || names.iter().any(|n| ["socket", "personality", "clone"].contains(n)));
                 }
                 let got = run(&program, arch.audit, nr, [0; 6]);
                 let expected = match (allowed, names.as_slice()) {
@@ -339,7 +346,11 @@ mod tests {
             ("chroot", 0, ALLOW),
             ("execve", 0, ALLOW),
         ] {
-            assert_eq!(run(&program, arch.audit, number(arch, name), [arg, 0, 0, 0, 0, 0]), expected, "{name} {arg:#x}");
+            assert_eq!(
+                run(&program, arch.audit, number(arch, name), [arg, 0, 0, 0, 0, 0]),
+                expected,
+                "{name} {arg:#x}"
+            );
         }
         let admin = docker(&["CAP_SYS_ADMIN"]);
         for name in ["mount", "clone3", "unshare", "setns"] {
@@ -352,7 +363,7 @@ mod tests {
     #[test]
     fn comparisons_are_of_64_bits() {
         for (op, value, two, yes, no) in [
-            ("EQ", 1 << 32, 0, vec![1 << 32], vec![0, 1]),
+            ("EQ", 1_u64 << 32, 0, vec![1 << 32], vec![0, 1]),
             ("NE", 5, 0, vec![4, 1 << 32 | 5], vec![5]),
             ("GT", 1 << 32, 0, vec![u64::MAX, 1 << 32 | 1], vec![1 << 32, 9]),
             ("GE", 1 << 32, 0, vec![1 << 32, 1 << 33], vec![0xffff_ffff]),
@@ -368,7 +379,11 @@ mod tests {
             let read = number(&ARCHES[0], "read");
             for (values, expected) in [(yes, ALLOW), (no, EPERM)] {
                 for arg in values {
-                    assert_eq!(run(&program, ARCHES[0].audit, read, [0, arg, 0, 0, 0, 0]), expected, "{op} {arg:#x}");
+                    assert_eq!(
+                        run(&program, ARCHES[0].audit, read, [0, arg, 0, 0, 0, 0]),
+                        expected,
+                        "{op} {arg:#x}"
+                    );
                 }
             }
         }

@@ -102,12 +102,7 @@ pub(super) fn profile() -> Profile {
         Rule { includes: filter(&[], "arm arm64"), ..allow(ARM) },
         Rule { includes: filter(&[], "amd64 x32 x86"), ..allow(INTEL) },
         Rule { excludes: admin.clone(), ..when("clone", NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ") },
-        Rule {
-            action: "SCMP_ACT_ERRNO".to_owned(),
-            errno_ret: Some(38),
-            excludes: admin,
-            ..allow("clone3")
-        },
+        Rule { action: "SCMP_ACT_ERRNO".to_owned(), errno_ret: Some(38), excludes: admin, ..allow("clone3") },
     ];
     // PER_LINUX, PER_LINUX32, UNAME26 alone and with PER_LINUX32, and the query.
     let personalities = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];

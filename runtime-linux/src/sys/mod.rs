@@ -105,16 +105,21 @@ pub(crate) fn place(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
 
 /// `execve(2)`; returns only when it failed.
 pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
-    let argv: Vec<_> = args.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
-    let envp: Vec<_> = env.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
+    let arguments: Vec<_> = args.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
+    let environment: Vec<_> = env.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
     // SAFETY: both arrays end in null and point to strings that outlive the call. `std`'s `exec` looks the name up
     // in a PATH of its own choosing, which is the host's and not the container's.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     check(-1).err().unwrap_or(Errno::IO)
 }
 
 /// Changes the attributes or the propagation of a mount (`mount_setattr(2)`, Linux 5.12).
-pub(crate) fn mount_setattr(mount: impl AsFd, set: u64, propagation: u64, recursive: bool) -> Result<(), Errno> {
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    set: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
     // SAFETY: `mount_attr` is plain integers.
     let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
     attr.attr_set = set;
@@ -163,7 +168,8 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     request.ifr_name[1] = libc::c_char::try_from(b'o').unwrap_or(0);
     request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(1);
     // SAFETY: the request is what SIOCSIFFLAGS reads, and lives through the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_mut(&mut request)) };
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_mut(&mut request)) };
     check(libc::c_long::from(result)).map(drop)
 }
 
@@ -209,9 +215,10 @@ pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[u64]) -> 
     let attach = Attach {
         target: number(cgroup.as_raw_fd())?,
         program: number(loaded.as_raw_fd())?,
-        kind: 6, // BPF_CGROUP_DEVICE
+        kind: 6,  // BPF_CGROUP_DEVICE
         flags: 2, // BPF_F_ALLOW_MULTI
     };
     // SAFETY: as above; the attachment holds its own reference to the program.
-    check(unsafe { libc::syscall(libc::SYS_bpf, 8, std::ptr::from_ref(&attach), size_of::<Attach>()) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_bpf, 8, std::ptr::from_ref(&attach), size_of::<Attach>()) })
+        .map(drop)
 }
