@@ -283,3 +283,21 @@ pub struct Limits {
     /// 10 to 1000.
     pub blkio_weight: Option<u16>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_the_way_to_init() {
+        let mut plan = Plan::new(Root::Directory("/r".into()), vec!["a b".to_owned()]);
+        plan.mounts = vec![Mount::Tmpfs { target: "/t".to_owned(), options: vec![], size: Some(u64::MAX) }];
+        plan.rlimits = vec![Rlimit { name: "nofile".to_owned(), soft: 1, hard: u64::MAX }];
+        plan.cgroup = Some(CgroupPlan {
+            path: "a/b".to_owned(),
+            limits: Limits { memory_swap: Some(-1), ..Limits::default() },
+        });
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

@@ -167,9 +167,9 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     request.ifr_name[0] = libc::c_char::try_from(b'l').unwrap_or(0);
     request.ifr_name[1] = libc::c_char::try_from(b'o').unwrap_or(0);
     request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(1);
+    // The number is SIOCSIFFLAGS, whose type differs between C libraries.
     // SAFETY: the request is what SIOCSIFFLAGS reads, and lives through the call.
-    let result =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_mut(&mut request)) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), 0x8914, std::ptr::from_mut(&mut request)) };
     check(libc::c_long::from(result)).map(drop)
 }
 
