@@ -199,10 +199,18 @@ fn hear(control: &OwnedFd) -> Result<(Option<Report>, Vec<OwnedFd>), io::Error> 
     }
 }
 
+fn patience(control: &OwnedFd, limited: bool) -> Result<(), SpawnError> {
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    let limit = limited.then_some(std::time::Duration::from_secs(5));
+    set_socket_timeout(control, Timeout::Recv, limit).map_err(|errno| SpawnError::Channel(errno.into()))
+}
+
 fn await_ready(control: OwnedFd) -> Result<Created, SpawnError> {
     // pid 1 may speak before stage one says that it was born: keep what it says.
     let (mut born, mut ready, mut failed) = (None, None, None);
     while born.is_none() || ready.is_none() && failed.is_none() {
+        // Stage one can be killed (by a tiny memory limit) after it cloned: then nobody will ever say so.
+        patience(&control, born.is_none() && ready.is_some())?;
         match hear(&control).map_err(SpawnError::Channel)? {
             (Some(Report::Born(pid)), fds) => born = fds.into_iter().next().map(|fd| (pid, fd)),
             (Some(Report::Ready), fds) => ready = Some(fds.into_iter().next()),
@@ -210,6 +218,7 @@ fn await_ready(control: OwnedFd) -> Result<Created, SpawnError> {
             (None, _) => break,
         }
     }
+    patience(&control, false)?;
     let created =
         born.map(|(pid, pidfd)| Created { pid, pidfd, terminal: None, control: Some(control), exit: None });
     match (failed, created, ready) {
