@@ -147,17 +147,22 @@ fn protected(exe: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// The plan and its filter in a memory file.
+fn payload(plan: &Plan) -> Result<std::fs::File, SpawnError> {
+    let filter = crate::seccomp::program(&plan.seccomp, &plan.capabilities)?;
+    let payload = Payload { plan: plan.clone(), filter: filter.as_deref().map(wire::pack) };
+    let bytes = serde_json::to_vec(&payload).map_err(|error| SpawnError::Channel(error.into()))?;
+    let file = rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC);
+    let mut file = std::fs::File::from(file.map_err(|errno| SpawnError::Channel(errno.into()))?);
+    io::Write::write_all(&mut file, &bytes).map_err(SpawnError::Channel)?;
+    io::Seek::rewind(&mut file).map_err(SpawnError::Channel)?;
+    Ok(file)
+}
+
 /// Creates the container and its process, up to the point where only [`Created::start`] is missing. `exe` is the
 /// binary to run as init, mostly `/proc/self/exe`. Blocks for milliseconds.
 pub fn spawn(exe: &Path, plan: &Plan, stdio: Stdio) -> Result<Created, SpawnError> {
     let channel = |errno: rustix::io::Errno| SpawnError::Channel(errno.into());
-    let filter = crate::seccomp::program(&plan.seccomp, &plan.capabilities)?;
-    let payload = Payload { plan: plan.clone(), filter: filter.as_deref().map(wire::pack) };
-    let bytes = serde_json::to_vec(&payload).map_err(|error| SpawnError::Channel(error.into()))?;
-    let file = rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC).map_err(channel)?;
-    let mut file = std::fs::File::from(file);
-    io::Write::write_all(&mut file, &bytes).map_err(SpawnError::Channel)?;
-    io::Seek::rewind(&mut file).map_err(SpawnError::Channel)?;
     let (control, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::SEQPACKET,
@@ -177,14 +182,20 @@ pub fn spawn(exe: &Path, plan: &Plan, stdio: Stdio) -> Result<Created, SpawnErro
         child
     })
     .map_err(exec)?;
-    let streams = match &stdio {
-        Stdio::Streams { stdin, stdout, stderr } => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-        Stdio::Terminal => Vec::new(),
-    };
-    let fds: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(streams).collect();
-    let sent = wire::send(&control, b"plan", &fds);
+    // While init starts on another processor: the filter, the plan's bytes, the cgroup's directories.
+    let sent = payload(plan).and_then(|file| {
+        if let Some(cgroup) = &plan.cgroup {
+            crate::cgroups::Cgroup::prepare(cgroup);
+        }
+        let streams = match &stdio {
+            Stdio::Streams { stdin, stdout, stderr } => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            Stdio::Terminal => Vec::new(),
+        };
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(streams).collect();
+        wire::send(&control, b"plan", &fds).map_err(channel)
+    });
     drop(stdio);
-    let result = sent.map_err(channel).and_then(|()| await_ready(control));
+    let result = sent.and_then(|()| await_ready(control));
     // Stage one is gone, or goes as soon as its socket is closed.
     let _status = child.wait();
     result

@@ -43,12 +43,8 @@ fn fill_cpuset(cgroup: &Cgroup) -> Result<(), CgroupError> {
     Ok(())
 }
 
-pub(super) fn enter(
-    cgroup: &Cgroup,
-    plan: &CgroupPlan,
-    devices: &[Device],
-    privileged: bool,
-) -> Result<(), CgroupError> {
+/// The directories that this plan needs.
+pub(super) fn dirs(cgroup: &Cgroup, plan: &CgroupPlan) -> Vec<std::path::PathBuf> {
     let limits = &plan.limits;
     let cpuset = limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some();
     let needed = |list: &[String]| {
@@ -58,13 +54,19 @@ pub(super) fn enter(
                 || (c == "blkio" && limits.blkio_weight.is_some())
         })
     };
-    let dirs: Vec<_> = cgroup
-        .hierarchies
-        .v1
-        .iter()
-        .filter(|(list, _)| needed(list))
-        .map(|(_, mount)| mount.join(&cgroup.path))
-        .collect();
+    let mounts = cgroup.hierarchies.v1.iter().filter(|(list, _)| needed(list));
+    mounts.map(|(_, mount)| mount.join(&cgroup.path)).collect()
+}
+
+pub(super) fn enter(
+    cgroup: &Cgroup,
+    plan: &CgroupPlan,
+    devices: &[Device],
+    privileged: bool,
+) -> Result<(), CgroupError> {
+    let limits = &plan.limits;
+    let cpuset = limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some();
+    let dirs = dirs(cgroup, plan);
     for dir in &dirs {
         create_dir(dir)?;
     }
