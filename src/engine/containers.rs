@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::executor::{self, Settings};
 use crate::model::{Container, ContainerId, RuntimeStatus, Timestamp};
-use crate::reference::resolve::{self, Candidate};
+use crate::reference::resolve;
 use crate::state::StateError;
 use crate::supervisor::{self, Claim, Liveness, LogEntry, SupervisorError};
 
@@ -60,10 +60,9 @@ impl Engine {
     /// The container that a name, an id or a unique prefix of one means.
     pub fn container(&self, query: &str) -> Result<ContainerView, EngineError> {
         let mut found = self.database.containers_matching(query)?;
-        let candidates =
-            found.iter().map(|c| Candidate { id: c.id.as_str().to_owned(), name: c.name.clone() });
-        let id = resolve::container(query, candidates)?;
-        match found.iter().position(|c| c.id.as_str() == id) {
+        let candidates = found.iter().map(|c| (&c.id, c.name.as_str()));
+        let id = resolve::container(query, candidates)?.clone();
+        match found.iter().position(|c| c.id == id) {
             Some(at) => Ok(self.view(found.swap_remove(at))),
             None => Err(EngineError::NoContainer { query: query.to_owned() }),
         }

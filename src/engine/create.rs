@@ -139,8 +139,7 @@ impl Engine {
 
     /// A typed name with aliases applied.
     pub(super) fn reference(&self, typed: &str) -> Result<Reference, EngineError> {
-        let name = self.config.alias(typed);
-        Ok(name.parse()?)
+        Ok(self.config.reference(typed)?)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::demo;
 use crate::model::{Digest, Image, Platform, RuntimeStatus, Timestamp};
 use crate::reference::Reference;
 use crate::reference::resolve::{self, ImageCandidate, ResolveError};
-use crate::state::{StateError, StoredImage};
+use crate::state::{Content, StateError, StoredImage};
 
 use super::{Engine, EngineError};
 
@@ -62,7 +62,10 @@ impl Engine {
                 return Err(EngineError::MissingImage { name: reference.to_string() });
             }
         }
-        let all = self.database.images()?;
+        let mut all = self.database.images()?;
+        if !wanted.is_empty() {
+            all.retain(|stored| wanted.iter().any(|wish| wish.accepts(&stored.image.platform)));
+        }
         let names: Vec<_> = all.iter().map(names_of).collect();
         let candidates = all.iter().zip(&names).map(|(stored, names)| ImageCandidate {
             id: &stored.image.id,
@@ -70,14 +73,16 @@ impl Engine {
             target: &stored.image.target,
             names,
         });
-        let found = resolve::image(typed, candidates).map_err(|error| match error {
-            ResolveError::NotFound { .. } => {
-                EngineError::MissingImage { name: name.map_or_else(|| typed.to_owned(), |name| name.to_string()) }
+        let id = match resolve::image(typed, candidates) {
+            Ok(found) => found.id.clone(),
+            Err(ResolveError::NotFound { .. }) => {
+                let name = name.map_or_else(|| typed.to_owned(), |name| name.to_string());
+                return Err(EngineError::MissingImage { name });
             }
-            other => other.into(),
-        })?;
-        let hits: Vec<_> = found.into_iter().filter_map(|at| all.get(at).cloned()).collect();
-        best(&hits, wanted).cloned().ok_or_else(|| EngineError::MissingImage { name: typed.to_owned() })
+            Err(error) => return Err(error.into()),
+        };
+        let found = all.into_iter().find(|stored| stored.image.id == id);
+        found.ok_or_else(|| EngineError::MissingImage { name: typed.to_owned() })
     }
 
     /// Removes an image: by name, that name, and the content with the last one; by id, all of it.
@@ -142,10 +147,11 @@ impl Engine {
     /// Removes blobs and layers that no image, container or running pull needs.
     pub fn collect_garbage(&self) -> Result<(), EngineError> {
         let store = self.store()?;
-        let blobs = self.database.unreferenced(crate::state::Content::Blob, &store.content().list()?)?;
-        store.content().remove(&blobs)?;
-        let layers = self.database.unreferenced(crate::state::Content::Layer, &store.layers().list()?)?;
-        store.layers().remove(&layers)?;
+        let blobs = store.content().list()?;
+        self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))??;
+        let layers = store.layers().list()?;
+        let gone = self.database.collect(Content::Layer, &layers, |unused| store.layers().retire(&unused))?;
+        store.layers().purge(&gone)?;
         Ok(())
     }
 
@@ -166,18 +172,17 @@ impl Engine {
     pub(super) fn import_demo(&self, reference: &Reference) -> Result<(), EngineError> {
         let store = self.store()?;
         let layout = demo::layout();
-        let lease = self.database.lease()?;
+        let digests: Vec<_> = layout.blobs.iter().map(|(digest, _)| digest.clone()).collect();
+        let lease = self.database.lease(&digests)?;
         for (_, bytes) in &layout.blobs {
             store.content().put(bytes)?;
         }
         for variant in &layout.variants {
             for (layer, bytes) in &variant.layers {
-                if store.layers().has(&layer.diff_id) {
-                    continue;
+                if let Some(mut writer) = store.layers().begin(&layer.diff_id)? {
+                    writer.apply(bytes.as_slice(), layer.kind)?;
+                    writer.commit()?;
                 }
-                let mut writer = store.layers().begin(&layer.diff_id)?;
-                writer.apply(bytes.as_slice(), layer.kind)?;
-                store.publish(vec![writer], Vec::new())?;
             }
             self.database.put_image(&variant.image, Some(&reference.canonical()))?;
         }

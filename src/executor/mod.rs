@@ -33,6 +33,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerId, ErrorKind, Kind, NetworkMode, Packaging, Platform};
+pub use crate::model::Root;
 pub use select::{SelectError, default_platforms, entries, select};
 
 /// An executor as the host side knows it.
@@ -114,22 +115,6 @@ pub struct Settings {
     pub exe: PathBuf,
     /// Where compiled modules are cached.
     pub cache: PathBuf,
-}
-
-/// A root file system, not mounted anywhere yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Root {
-    /// Read-only layers under one that takes the changes.
-    Overlay {
-        /// Topmost first.
-        lower: Vec<PathBuf>,
-        /// Takes the changes.
-        upper: PathBuf,
-        /// Empty, on the file system of `upper`.
-        work: PathBuf,
-    },
-    /// One directory, to be changed in place.
-    Directory(PathBuf),
 }
 
 /// The process to run.
