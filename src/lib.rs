@@ -1,2 +1,4 @@
 //! Umiak.
+pub mod config;
 pub mod model;
+pub mod reference;
