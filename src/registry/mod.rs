@@ -1,0 +1,30 @@
+//! Registries: finding an image by name, choosing its platform, and fetching its blobs (OCI distribution spec 1.1).
+//!
+//! The only place that speaks HTTP. [`Client::resolve`] asks a registry, its mirrors first, for the manifest and config of
+//! the platform wanted; [`download`](Client::download) fetches a blob into a [`Sink`], continuing across cut connections.
+//! [`image_from`] and [`select`] are pure, so that archives are read by the same rules.
+//!
+//! Invariants: nothing a registry says is believed before its digest is checked; every body has a limit; redirects are
+//! followed here and not by the HTTP library, so a token is only ever sent to the host that demanded it, and an HTTPS
+//! registry never leads to plain HTTP. JSON that two readers could understand differently is refused.
+//!
+//! Why not `oci-client`: it reads manifests, tokens and errors without limit and does not hand out `Retry-After`, and neither
+//! can be added from outside. `reqwest` is what it is built on itself.
+
+mod auth;
+mod client;
+mod download;
+mod error;
+mod image;
+mod manifest;
+mod select;
+
+pub use client::{BlobStream, Client, Resolved, Source};
+pub use download::Sink;
+pub use error::RegistryError;
+pub use image::image_from;
+pub use manifest::{Descriptor, LIMITS, Limits, ManifestError};
+pub use select::select;
+
+#[cfg(test)]
+mod tests;
