@@ -6,6 +6,8 @@
 //! Invariant: [`RunState`] is what the container's supervisor wrote last. Whether a container whose record says *running*
 //! still lives is a kernel lock that its supervisor holds (see `supervisor`), never this field.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Digest, Platform, Timestamp};
@@ -155,4 +157,20 @@ impl Default for RunState {
             finished: None,
         }
     }
+}
+
+/// A container's root file system, made of layers but not mounted anywhere yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// Read-only layers under one that takes the changes.
+    Overlay {
+        /// Topmost first, the order of the mount option.
+        lower: Vec<PathBuf>,
+        /// Takes the changes.
+        upper: PathBuf,
+        /// Overlayfs's own, empty, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// One directory, to be changed in place.
+    Directory(PathBuf),
 }

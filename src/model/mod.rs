@@ -12,7 +12,7 @@ mod kind;
 mod platform;
 
 pub use container::{
-    Container, ContainerConfig, ExecutorChoice, HostConfig, NetworkMode, RunState, RuntimeStatus,
+    Container, ContainerConfig, ExecutorChoice, HostConfig, NetworkMode, Root, RunState, RuntimeStatus,
 };
 pub use digest::{Digest, DigestError};
 pub use id::{ContainerId, IdError};
