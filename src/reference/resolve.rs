@@ -190,19 +190,21 @@ pub fn image<'a>(
 }
 
 /// Other tags of the same repository are the best guess; then names that are spelled alike.
-fn similar_images(query: &str, named: Option<&Reference>, all: &[ImageCandidate<'_>]) -> Vec<String> {
-    let names = || all.iter().flat_map(|image| image.names);
-    let mut found: Vec<String> = named
-        .map(|wanted| names().filter(|name| name.same_repository(wanted)).map(ToString::to_string).collect())
+fn similar_images(query: &str, wanted: Option<&Reference>, all: &[ImageCandidate<'_>]) -> Vec<String> {
+    let all_names = || all.iter().flat_map(|image| image.names);
+    let mut found: Vec<String> = wanted
+        .map(|own| all_names().filter(|name| name.same_repository(own)).map(ToString::to_string).collect())
         .unwrap_or_default();
     found.sort_unstable();
     found.dedup();
     if found.is_empty() {
         // Compared without tags, so that `ubunt` finds `ubuntu:14.04`.
-        let repository = named.map_or_else(|| query.to_owned(), Reference::familiar_name);
-        let close = similar(&repository, names().map(Reference::familiar_name));
-        found =
-            names().filter(|name| close.contains(&name.familiar_name())).map(ToString::to_string).collect();
+        let repository = wanted.map_or_else(|| query.to_owned(), Reference::familiar_name);
+        let close = similar(&repository, all_names().map(Reference::familiar_name));
+        found = all_names()
+            .filter(|name| close.contains(&name.familiar_name()))
+            .map(ToString::to_string)
+            .collect();
         found.sort_unstable();
         found.dedup();
     }

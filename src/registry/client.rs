@@ -21,7 +21,7 @@ use crate::reference::{DEFAULT_REGISTRY, Reference};
 const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 /// A whole manifest, config or token.
-const DOCUMENT: Duration = Duration::from_secs(60);
+const DOCUMENT: Duration = Duration::from_mins(1);
 const REDIRECTS: usize = 5;
 const ATTEMPTS: u32 = 4;
 const TOKEN_MAX: u64 = 256 << 10;
@@ -556,7 +556,9 @@ fn is_tls(error: &reqwest::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>()
+            || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+        {
             return true;
         }
         next = error.source();

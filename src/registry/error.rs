@@ -202,13 +202,17 @@ impl Kind for RegistryError {
             Self::Mirrors { source, .. } => source.kind(),
             Self::Status { status: 401, .. } => ErrorKind::Unauthorized,
             Self::Status { status: 403, .. } => ErrorKind::Forbidden,
-            Self::CaFile { .. } => ErrorKind::InvalidInput,
-            Self::Write { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Cut { .. } => {
-                ErrorKind::Unavailable
-            }
-            Self::RateLimited { .. } | Self::Status { .. } | Self::Short { .. } => ErrorKind::Unavailable,
-            Self::Tls { .. } | Self::Setup { .. } | Self::Protocol { .. } => ErrorKind::Unavailable,
-            Self::TooLarge { .. } | Self::WrongDigest { .. } => ErrorKind::InvalidInput,
+            Self::CaFile { .. } | Self::TooLarge { .. } | Self::WrongDigest { .. } => ErrorKind::InvalidInput,
+            Self::Write { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Cut { .. }
+            | Self::RateLimited { .. }
+            | Self::Status { .. }
+            | Self::Short { .. }
+            | Self::Tls { .. }
+            | Self::Setup { .. }
+            | Self::Protocol { .. } => ErrorKind::Unavailable,
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn distance(wish: &Platform, offered: &Platform) -> Option<u32> {
         };
         let (major, minor) =
             text.strip_prefix('v')?.split_once('.').unwrap_or((text.strip_prefix('v')?, "0"));
-        Some(major.parse::<u8>().ok()? as u32 * 10 + u32::from(minor.parse::<u8>().ok()?.min(9)))
+        Some(u32::from(major.parse::<u8>().ok()?) * 10 + u32::from(minor.parse::<u8>().ok()?.min(9)))
     };
     match (level(&wish.variant), level(&offered.variant)) {
         (Some(most), Some(level)) if level <= most => Some(most - level),

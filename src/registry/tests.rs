@@ -43,7 +43,7 @@ async fn serve(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (Stri
                 let mut text =
                     format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
                 for (name, value) in headers {
-                    text += &format!("{name}: {value}\r\n");
+                    text.extend([name, ": ", &value, "\r\n"]);
                 }
                 socket.write_all((text + "\r\n").as_bytes()).await?;
                 socket.write_all(&body[..cut.unwrap_or(body.len())]).await?;
