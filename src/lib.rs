@@ -1,2 +1,3 @@
 //! Umiak.
 pub mod model;
+pub mod state;
