@@ -1,3 +1,4 @@
 //! Umiak.
 pub mod model;
 pub mod state;
+pub mod store;

@@ -91,7 +91,8 @@ impl Database {
         let name = query.strip_prefix('/').unwrap_or(query);
         self.read("look up a container", |c| {
             let exact = select(c, "WHERE name = ?1 OR id = ?1", [name])?;
-            let hex = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            let hex =
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
             if !exact.is_empty() || !hex {
                 return Ok(exact);
             }
@@ -123,10 +124,10 @@ impl Database {
     /// How many containers there are with each recorded status (`created`, `running`, `exited`).
     pub fn count_containers(&self) -> Result<BTreeMap<String, u64>, StateError> {
         self.read("count containers", |c| {
-            let mut statement = c.prepare_cached("SELECT status, count(*) FROM containers GROUP BY status")?;
-            let rows = statement.query_map([], |row| {
-                Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
-            })?;
+            let mut statement =
+                c.prepare_cached("SELECT status, count(*) FROM containers GROUP BY status")?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

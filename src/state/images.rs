@@ -60,8 +60,9 @@ impl Database {
                 encode("an image", image)?
             ])?;
             t.prepare_cached("DELETE FROM image_content WHERE image = ?1")?.execute([id])?;
-            let mut add =
-                t.prepare_cached("INSERT OR IGNORE INTO image_content (image, kind, digest) VALUES (?1, ?2, ?3)")?;
+            let mut add = t.prepare_cached(
+                "INSERT OR IGNORE INTO image_content (image, kind, digest) VALUES (?1, ?2, ?3)",
+            )?;
             for blob in [&image.id, &image.manifest, &image.target] {
                 add.execute(params![id, "blob", blob.as_str()])?;
             }

@@ -27,7 +27,8 @@ impl Database {
     /// Holds some content (digests of blobs, DiffIDs of layers) for the caller.
     pub fn lease(&self, content: &[Digest]) -> Result<LeaseId, StateError> {
         self.write("take a lease", Durable::Process, |t| {
-            t.prepare_cached("INSERT INTO leases (taken) VALUES (?1)")?.execute([Timestamp::now().to_string()])?;
+            t.prepare_cached("INSERT INTO leases (taken) VALUES (?1)")?
+                .execute([Timestamp::now().to_string()])?;
             let lease = t.last_insert_rowid();
             let mut add =
                 t.prepare_cached("INSERT OR IGNORE INTO lease_content (lease, digest) VALUES (?1, ?2)")?;
@@ -50,7 +51,8 @@ impl Database {
     pub fn expire_leases(&self, then: Timestamp) -> Result<usize, StateError> {
         self.write("expire leases", Durable::Process, |t| {
             let mut statement = t.prepare_cached("SELECT id, taken FROM leases")?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+            let rows =
+                statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
             let mut expired = 0;
             for row in rows {
                 let (id, taken) = row?;

@@ -60,8 +60,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StateError> {
     }
     // Kept in the file: only the first opening pays for it.
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-    let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Again, under the write lock: another process may have done it meanwhile.
     let found = check(read(&transaction).map_err(failed)?)?;
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
