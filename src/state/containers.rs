@@ -1,0 +1,134 @@
+//! Containers: their records, and the state that their supervisors write.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Database, Durable, Failure, StateError, decode, encode};
+use crate::model::{Container, ContainerId, RunState, RuntimeStatus};
+
+const WHAT: &str = "a container";
+
+fn status(status: RuntimeStatus) -> &'static str {
+    match status {
+        RuntimeStatus::Created => "created",
+        RuntimeStatus::Running => "running",
+        RuntimeStatus::Exited => "exited",
+    }
+}
+
+fn select(
+    connection: &Connection,
+    rest: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<Container>, Failure> {
+    let mut statement = connection.prepare_cached(&format!("SELECT record, state FROM containers {rest}"))?;
+    let mut rows = statement.query(values)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // The record is written once; what its supervisor writes has a column of its own and wins.
+        let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        let mut container: Container = decode(WHAT, text(0)?)?;
+        container.state = decode(WHAT, text(1)?)?;
+        found.push(container);
+    }
+    Ok(found)
+}
+
+impl Database {
+    /// Records a new container. The name is reserved by the same statement.
+    pub fn insert_container(&self, container: &Container) -> Result<(), StateError> {
+        self.write("record a container", Durable::Process, |t| {
+            let holder: Option<String> = t
+                .prepare_cached("SELECT id FROM containers WHERE name = ?1")?
+                .query_row([&container.name], |row| row.get(0))
+                .optional()?;
+            if let Some(text) = holder {
+                let holder = text.parse().map_err(|_| StateError::Malformed { text })?;
+                return Err(StateError::NameTaken { name: container.name.clone(), holder }.into());
+            }
+            let image: Option<()> = t
+                .prepare_cached("SELECT 1 FROM images WHERE id = ?1")?
+                .query_row([container.image.as_str()], |_| Ok(()))
+                .optional()?;
+            if image.is_none() {
+                return Err(StateError::NoImage { id: container.image.clone() }.into());
+            }
+            t.prepare_cached(
+                "INSERT INTO containers (id, name, image, status, record, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                container.id.as_str(),
+                container.name,
+                container.image.as_str(),
+                status(container.state.status),
+                encode(WHAT, container)?,
+                encode(WHAT, &container.state)?
+            ])?;
+            let mut add =
+                t.prepare_cached("INSERT OR IGNORE INTO container_layers (container, digest) VALUES (?1, ?2)")?;
+            for layer in &container.layers {
+                add.execute([container.id.as_str(), layer.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The container with this id.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, StateError> {
+        self.read("read a container", |c| Ok(select(c, "WHERE id = ?1", [id.as_str()])?.pop()))
+    }
+
+    /// All containers, newest first.
+    pub fn containers(&self) -> Result<Vec<Container>, StateError> {
+        let mut all = self.read("list containers", |c| select(c, "", []))?;
+        all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        Ok(all)
+    }
+
+    /// The containers that a user's word may mean: the one with this very name or id, else all whose id begins with it.
+    pub fn containers_matching(&self, query: &str) -> Result<Vec<Container>, StateError> {
+        let name = query.strip_prefix('/').unwrap_or(query);
+        self.read("look up a container", |c| {
+            let exact = select(c, "WHERE name = ?1 OR id = ?1", [name])?;
+            let hex =
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            if !exact.is_empty() || !hex {
+                return Ok(exact);
+            }
+            // `g` follows every hex digit, so this range is the prefix, and the primary key answers it.
+            select(c, "WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id", [name])
+        })
+    }
+
+    /// Writes what a container's supervisor saw last.
+    pub fn set_run_state(&self, id: &ContainerId, state: &RunState) -> Result<(), StateError> {
+        self.write("record a container's state", Durable::Process, |t| {
+            let changed = t
+                .prepare_cached("UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1")?
+                .execute(params![id.as_str(), status(state.status), encode(WHAT, state)?])?;
+            if changed == 0 { Err(StateError::NoContainer { id: id.clone() }.into()) } else { Ok(()) }
+        })
+    }
+
+    /// Removes a container's record; its name is free at once.
+    pub fn remove_container(&self, id: &ContainerId) -> Result<(), StateError> {
+        self.write("remove a container", Durable::Process, |t| {
+            match t.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id.as_str()])? {
+                0 => Err(StateError::NoContainer { id: id.clone() }.into()),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// How many containers there are with each recorded status (`created`, `running`, `exited`).
+    pub fn count_containers(&self) -> Result<BTreeMap<String, u64>, StateError> {
+        self.read("count containers", |c| {
+            let mut statement =
+                c.prepare_cached("SELECT status, count(*) FROM containers GROUP BY status")?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}

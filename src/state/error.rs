@@ -1,0 +1,119 @@
+//! What can go wrong with the metadata database.
+
+use std::path::PathBuf;
+
+use crate::model::{ContainerId, Digest, ErrorKind, Kind};
+
+/// An error of the metadata database.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The database cannot be opened.
+    #[error("cannot open the metadata database `{}`", path.display())]
+    Open {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A newer program wrote it.
+    #[error("the metadata database has schema version {found}; this program knows versions up to {known}")]
+    NewerSchema {
+        /// The version of the file.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("the metadata database failed to {action}")]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A record in the database is not what this program writes.
+    #[error("the record of {what} in the metadata database is damaged")]
+    Record {
+        /// What the record is of.
+        what: &'static str,
+        /// Why it is not understood.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A digest or an id in the database is malformed.
+    #[error("the metadata database holds `{text}` where a digest belongs")]
+    Malformed {
+        /// What it holds.
+        text: String,
+    },
+    /// The name belongs to another container.
+    #[error("the container name `{name}` is in use by container {}", holder.short())]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The container that has it.
+        holder: ContainerId,
+    },
+    /// There is no such container.
+    #[error("no container {}", id.short())]
+    NoContainer {
+        /// The id looked for.
+        id: ContainerId,
+    },
+    /// There is no such image.
+    #[error("no image {}", id.short())]
+    NoImage {
+        /// The id looked for.
+        id: Digest,
+    },
+    /// Containers are made of the image.
+    #[error("image {} is in use by {} container(s)", image.short(), containers.len())]
+    InUse {
+        /// The image.
+        image: Digest,
+        /// The containers made of it.
+        containers: Vec<ContainerId>,
+    },
+    /// What runs inside a collection failed; nothing was recorded.
+    #[error("collecting what is unused failed")]
+    Collect {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Kind for StateError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NameTaken { .. } | Self::InUse { .. } => ErrorKind::Conflict,
+            Self::NoContainer { .. } | Self::NoImage { .. } => ErrorKind::NotFound,
+            Self::NewerSchema { .. } => ErrorKind::Unsupported,
+            Self::Open { source, .. } | Self::Database { source, .. } => match source.sqlite_error_code() {
+                Some(
+                    rusqlite::ErrorCode::DatabaseBusy
+                    | rusqlite::ErrorCode::DatabaseLocked
+                    | rusqlite::ErrorCode::DiskFull,
+                ) => ErrorKind::Unavailable,
+                Some(rusqlite::ErrorCode::PermissionDenied | rusqlite::ErrorCode::ReadOnly) => {
+                    ErrorKind::Forbidden
+                }
+                _ => ErrorKind::Internal,
+            },
+            Self::Record { .. } | Self::Malformed { .. } | Self::Collect { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NameTaken { name, .. } => {
+                vec![format!("remove or rename the container `{name}`, or choose another name")]
+            }
+            Self::InUse { .. } => vec!["remove the containers first".into()],
+            Self::NewerSchema { .. } => vec!["use the newer version of this program".into()],
+            _ => Vec::new(),
+        }
+    }
+}

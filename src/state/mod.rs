@@ -1,0 +1,148 @@
+//! The metadata database: images, their names, containers, leases. One SQLite file, `metadata.db`, in the store's root.
+//!
+//! Invariants:
+//! - Uniqueness (container names, names of images per platform) and "an image in use stays" are constraints of the schema,
+//!   so that no race between processes can break them.
+//! - Readers never wait: the journal is a WAL, and reading takes no lock that a writer can hold.
+//! - Images are committed with an fsync (`synchronous=FULL`). Containers are not (`NORMAL`): after a power cut the last
+//!   changes to them may be missing, but never half there, and a container does not survive a power cut running anyway.
+//! - What a pull has fetched and not yet recorded is held by a lease; [`Database::collect`] holds the write lock while it
+//!   decides and renames, so that no lease can be taken in between.
+//!
+//! Why not a JSON file per object: names could not be made unique, nor image and tags change together, without
+//! reinventing a journal. The connection does not checkpoint on closing: a command must not pay an fsync for its exit.
+
+mod containers;
+mod error;
+mod images;
+mod leases;
+mod schema;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+pub use error::StateError;
+pub use images::StoredImage;
+pub use leases::{Content, LeaseId};
+
+/// How long a writer waits for another before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The metadata database, open. Shared by threads; between processes SQLite's own locks rule.
+#[derive(Debug)]
+pub struct Database {
+    connection: Mutex<Connection>,
+}
+
+impl Database {
+    /// The database's file within the root.
+    pub const FILE: &str = "metadata.db";
+
+    /// Opens the database in `root` (a directory that exists), making or upgrading it as needed.
+    pub fn open(root: &Path) -> Result<Self, StateError> {
+        let path = root.join(Self::FILE);
+        let failed = |source| StateError::Open { path: path.clone(), source };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        schema::migrate(&mut connection)?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// A panic of another thread leaves no transaction open (they roll back when dropped), so poison means nothing here.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads, in one statement each.
+    fn read<T>(
+        &self,
+        action: &'static str,
+        query: impl FnOnce(&Connection) -> Result<T, Failure>,
+    ) -> Result<T, StateError> {
+        query(&self.lock()).map_err(|failure| failure.named(action))
+    }
+
+    /// Writes in one transaction, which holds the write lock from its beginning.
+    fn write<T>(
+        &self,
+        action: &'static str,
+        durable: Durable,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StateError> {
+        let mut connection = self.lock();
+        let mode = match durable {
+            Durable::PowerCut => "FULL",
+            Durable::Process => "NORMAL",
+        };
+        let run = || -> Result<T, Failure> {
+            connection.pragma_update(None, "synchronous", mode)?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|failure| failure.named(action))
+    }
+}
+
+/// What a commit survives once it returned.
+#[derive(Debug, Clone, Copy)]
+enum Durable {
+    /// A power cut: the WAL is fsynced.
+    PowerCut,
+    /// The death of the process.
+    Process,
+}
+
+/// A failure within a query, before the name of what was attempted is added.
+#[derive(Debug)]
+enum Failure {
+    Sqlite(rusqlite::Error),
+    State(StateError),
+}
+
+impl Failure {
+    fn named(self, action: &'static str) -> StateError {
+        match self {
+            Self::Sqlite(source) => StateError::Database { action, source },
+            Self::State(error) => error,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|source| StateError::Record { what, source }.into())
+}
+
+fn encode<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|source| StateError::Record { what, source }.into())
+}
+
+fn digest(text: String) -> Result<crate::model::Digest, Failure> {
+    text.parse().map_err(|_| StateError::Malformed { text }.into())
+}
+
+#[cfg(test)]
+mod tests;

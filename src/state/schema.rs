@@ -1,0 +1,71 @@
+//! The tables and how they came to be: every version of the schema and the step to it, in one place.
+//!
+//! `PRAGMA user_version` holds the number of steps taken. A step, once released, is never edited; a new one is appended.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StateError;
+
+/// Step *n* leads from version *n* to version *n + 1*.
+const STEPS: &[&str] = &["
+CREATE TABLE images (
+    id TEXT PRIMARY KEY, platform TEXT NOT NULL, pulled TEXT NOT NULL, record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE names (
+    name TEXT NOT NULL, platform TEXT NOT NULL,
+    image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+    PRIMARY KEY (name, platform)
+) WITHOUT ROWID;
+CREATE INDEX names_image ON names(image);
+CREATE TABLE image_content (
+    image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('blob', 'layer')), digest TEXT NOT NULL,
+    PRIMARY KEY (image, kind, digest)
+) WITHOUT ROWID;
+CREATE INDEX image_content_digest ON image_content(kind, digest);
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL REFERENCES images(id) ON DELETE RESTRICT,
+    status TEXT NOT NULL, record TEXT NOT NULL, state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX containers_image ON containers(image);
+CREATE INDEX containers_status ON containers(status);
+CREATE TABLE container_layers (
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE, digest TEXT NOT NULL,
+    PRIMARY KEY (container, digest)
+) WITHOUT ROWID;
+CREATE INDEX container_layers_digest ON container_layers(digest);
+CREATE TABLE leases (id INTEGER PRIMARY KEY AUTOINCREMENT, taken TEXT NOT NULL);
+CREATE TABLE lease_content (
+    lease INTEGER NOT NULL REFERENCES leases(id) ON DELETE CASCADE, digest TEXT NOT NULL,
+    PRIMARY KEY (lease, digest)
+) WITHOUT ROWID;
+CREATE INDEX lease_content_digest ON lease_content(digest);
+"];
+
+/// The version that this program reads and writes.
+pub(super) fn current() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Brings the schema up to date, or refuses a newer one. One read when there is nothing to do.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StateError> {
+    let failed = |source| StateError::Database { action: "bring its tables up to date", source };
+    let read = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    let check = |found| {
+        if found > current() { Err(StateError::NewerSchema { found, known: current() }) } else { Ok(found) }
+    };
+    if check(read(connection).map_err(failed)?)? == current() {
+        return Ok(());
+    }
+    // Kept in the file: only the first opening pays for it.
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    // Again, under the write lock: another process may have done it meanwhile.
+    let found = check(read(&transaction).map_err(failed)?)?;
+    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", current()).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}

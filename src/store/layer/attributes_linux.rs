@@ -1,0 +1,144 @@
+//! Owners, modes, times, extended attributes, devices and whiteouts, on Linux.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
+
+use cap_std::fs::Dir;
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+
+use super::apply::Meta;
+
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// A component of an entry's name, as this system has it.
+pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
+    Some(OsStr::from_bytes(bytes).to_owned())
+}
+
+/// Whether whiteouts are stored as overlayfs wants them: needs the right to make devices and trusted attributes.
+pub(super) fn overlay_whiteouts() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.seconds, tv_nsec: meta.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Whether the owner must be set; a file is made with our own.
+fn foreign(meta: &Meta) -> bool {
+    meta.uid != rustix::process::geteuid().as_raw() || meta.gid != rustix::process::getegid().as_raw()
+}
+
+/// An owner that may not be set is left out, for root in a user namespace and for ordinary users; anything else is an error.
+fn permitted(result: rustix::io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) if !rustix::process::geteuid().is_root() => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets everything of an open file or directory. `false`: the owner was left out.
+pub(super) fn set(file: impl AsFd, meta: &Meta) -> io::Result<bool> {
+    let owned = if foreign(meta) {
+        permitted(fs::fchown(&file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))))?
+    } else {
+        true
+    };
+    // After the owner: chown clears set-user-id and the capabilities.
+    fs::fchmod(&file, Mode::from_raw_mode(meta.mode))?;
+    for (key, value) in &meta.xattrs {
+        match fs::fsetxattr(&file, key.as_slice(), value, XattrFlags::empty()) {
+            // As docker: file systems without attributes, and users without the right, do without.
+            Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+            Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    fs::futimens(&file, &times(meta))?;
+    Ok(owned)
+}
+
+/// Sets owner and times of what cannot be opened: links and nodes.
+pub(super) fn set_at(parent: &Dir, name: &OsStr, meta: &Meta) -> io::Result<bool> {
+    let owned = if foreign(meta) {
+        let owner = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+        permitted(fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW))?
+    } else {
+        true
+    };
+    fs::utimensat(parent, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(owned)
+}
+
+/// The mode of a directory that the archive only implies.
+pub(super) fn implied(directory: &Dir) -> io::Result<()> {
+    Ok(fs::fchmod(directory, Mode::from_raw_mode(0o755))?)
+}
+
+/// Makes a symbolic link with this very text.
+pub(super) fn symlink(parent: &Dir, target: &[u8], name: &OsStr) -> io::Result<()> {
+    Ok(fs::symlinkat(OsStr::from_bytes(target), parent, name)?)
+}
+
+/// What sort of node to make.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Node {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A named pipe.
+    Pipe,
+}
+
+/// Makes a device or pipe; `false`: this user may not.
+pub(super) fn node(
+    parent: &Dir,
+    name: &OsStr,
+    node: Node,
+    major: u32,
+    minor: u32,
+    meta: &Meta,
+) -> io::Result<bool> {
+    let kind = match node {
+        Node::Character => FileType::CharacterDevice,
+        Node::Block => FileType::BlockDevice,
+        Node::Pipe => FileType::Fifo,
+    };
+    match fs::mknodat(parent, name, kind, Mode::from_raw_mode(meta.mode), fs::makedev(major, minor)) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::PERM) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    // It is ours and new, and nobody else writes in this tree: no link can be in the way.
+    fs::chmodat(parent, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())?;
+    Ok(true)
+}
+
+/// Makes an overlay whiteout.
+pub(super) fn whiteout(parent: &Dir, name: &OsStr) -> io::Result<()> {
+    Ok(fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?)
+}
+
+/// Marks a directory opaque for overlayfs.
+pub(super) fn opaque(directory: &Dir) -> io::Result<()> {
+    Ok(fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())?)
+}
+
+/// Whether a name is an overlay whiteout.
+pub(in crate::store) fn is_whiteout(metadata: &cap_std::fs::Metadata) -> bool {
+    use cap_std::fs::{FileTypeExt as _, MetadataExt as _};
+    metadata.file_type().is_char_device() && metadata.rdev() == 0
+}
+
+/// Whether a directory is marked opaque.
+pub(in crate::store) fn is_opaque(directory: &Dir) -> bool {
+    let mut value = [0_u8; 1];
+    fs::fgetxattr(directory, OPAQUE, value.as_mut_slice()).is_ok() && value == *b"y"
+}

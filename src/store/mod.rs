@@ -1,0 +1,165 @@
+//! The store: blobs, unpacked layers and containers' files, in one root directory.
+//!
+//! ```text
+//! version            layout version; another one is refused
+//! blobs/sha256/HEX   manifests, configs, layers as distributed
+//! ingest/            downloads that are not whole: HEX.part, HEX.lock
+//! layers/HEX/        unpacked layers, by DiffID; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
+//! containers/ID/     upper, work (overlay) or root (copy)
+//! ```
+//! Invariants:
+//! - Nothing is visible before it is whole: a name without a prefix or suffix is complete, verified and durable.
+//! - Everything that a crash leaves behind is recognised by its name and by not being locked; [`Store::sweep`] removes it.
+//! - Every path that comes from an image is followed component by component through open directories (see [`layer`]).
+//!
+//! Layers are keyed by DiffID and not by chain, so that the layers of one image are unpacked at the same time, straight from
+//! the download, and shared in any order. The price is told in [`layer`].
+
+mod content;
+#[cfg_attr(target_os = "linux", path = "durable_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "durable_other.rs")]
+mod durable;
+mod error;
+pub mod layer;
+mod lock;
+pub mod snapshot;
+mod sweep;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::model::Digest;
+
+pub use content::{Content, Ingest};
+pub use error::{EntryRefusal, LayerError, StoreError};
+pub use layer::{Applied, LayerWriter, Layers, Limits};
+pub use snapshot::{Root, Snapshotter};
+pub use sweep::Swept;
+
+const VERSION: &str = "1";
+
+/// The store, open. Cheap to clone; any number of processes may have it open.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in `root`, and makes it if there is none. An existing one costs one small read.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned() };
+        let version = root.join("version");
+        match fs::read_to_string(&version) {
+            Ok(text) if text.trim_end() == VERSION => return Ok(store),
+            Ok(text) => {
+                return Err(StoreError::Version {
+                    path: root.to_owned(),
+                    found: text.trim_end().chars().take(40).collect(),
+                    known: VERSION,
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io("read", &version)(error)),
+        }
+        make_private(root).map_err(StoreError::io("create", root))?;
+        for directory in [store.blobs(), store.ingests(), store.layer_root(), store.container_root()] {
+            fs::create_dir_all(&directory).map_err(StoreError::io("create", &directory))?;
+        }
+        // The version file last: whoever reads it finds the directories. Two processes write the same bytes.
+        let temporary = root.join(format!("version.{}", std::process::id()));
+        fs::write(&temporary, format!("{VERSION}\n"))
+            .and_then(|()| fs::rename(&temporary, &version))
+            .map_err(StoreError::io("write", &version))?;
+        Ok(store)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Blobs by digest.
+    pub fn content(&self) -> Content<'_> {
+        Content { store: self }
+    }
+
+    /// Unpacked layers by DiffID.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers { store: self }
+    }
+
+    /// Containers' root file systems, by the best means of this host.
+    pub fn snapshots(&self) -> Box<dyn Snapshotter> {
+        snapshot::detect(self)
+    }
+
+    /// Makes layers and blobs visible together: all verified, one sync, the renames, then the directories' fsync.
+    ///
+    /// If a blob's bytes are wrong, nothing is published; every layer was verified when it was applied.
+    pub fn publish(&self, mut layers: Vec<LayerWriter>, mut ingests: Vec<Ingest>) -> Result<(), StoreError> {
+        for ingest in &mut ingests {
+            ingest.verify()?;
+        }
+        let mut trees: Vec<PathBuf> = ingests.iter().filter_map(Ingest::partial).collect();
+        trees.extend(layers.iter().map(|layer| layer.temporary().to_owned()));
+        durable::sync_trees(&self.root, &trees).map_err(StoreError::io("sync", &self.root))?;
+        for ingest in &mut ingests {
+            ingest.rename()?;
+        }
+        for layer in &mut layers {
+            layer.rename()?;
+        }
+        for (changed, directory) in
+            [(!ingests.is_empty(), self.blobs()), (!layers.is_empty(), self.layer_root())]
+        {
+            if changed {
+                durable::sync_directory(&directory).map_err(StoreError::io("sync", &directory))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs").join("sha256")
+    }
+
+    pub(crate) fn ingests(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    pub(crate) fn layer_root(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    pub(crate) fn container_root(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+}
+
+#[cfg(unix)]
+fn make_private(root: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(root)
+}
+
+#[cfg(not(unix))]
+fn make_private(root: &Path) -> io::Result<()> {
+    fs::create_dir_all(root)
+}
+
+/// The entries of a directory whose names are 64 hex digits.
+fn list_digests(directory: &Path) -> Result<Vec<Digest>, StoreError> {
+    let failed = || StoreError::io("list", directory);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        if let Some(Ok(digest)) = name.to_str().map(|hex| format!("sha256:{hex}").parse()) {
+            found.push(digest);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;
