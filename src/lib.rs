@@ -1,2 +1,3 @@
 //! Umiak.
+pub mod cli;
 pub mod model;
