@@ -53,14 +53,10 @@ pub fn chain(error: &dyn Error) -> String {
 /// Prints an error, its hints and, for a fault in the request, where to read more; `usage` names the command, `run`.
 /// What cannot be written is let go: there is nowhere left to say so.
 pub fn report(printer: &Printer, error: &dyn Kind, usage: Option<&str>) {
-    let mut text = format!("umiak: {}\n", inert(&chain(error)));
-    for hint in error.hints() {
-        text += &format!("hint: {}\n", inert(&hint));
-    }
-    if let Some(command) = usage {
-        text += &format!("\nSee 'umiak {command} --help'\n");
-    }
-    drop(printer.write_err(text.as_bytes()));
+    let mut lines = vec![format!("umiak: {}", inert(&chain(error)))];
+    lines.extend(error.hints().iter().map(|hint| format!("hint: {}", inert(hint))));
+    lines.extend(usage.map(|command| format!("\nSee 'umiak {command} --help'")));
+    drop(printer.line_err(lines.join("\n")));
 }
 
 #[cfg(test)]

@@ -362,7 +362,8 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
             'q' => Value::String(show(value)).to_string(),
             _ => return Err(format!("unknown verb %{verb}")),
         };
-        out += &if left { format!("{shown:<width$}") } else { format!("{shown:>width$}") };
+        let padded = if left { format!("{shown:<width$}") } else { format!("{shown:>width$}") };
+        out.push_str(&padded);
     }
     Ok(out)
 }

@@ -50,14 +50,14 @@ pub(super) fn parse(source: &str) -> Result<Vec<Node>, TemplateError> {
     let (nodes, end) = parser.block()?;
     match end {
         End::Eof => Ok(nodes),
-        End::End => Err(parser.error("unexpected {{end}}")),
+        End::Block => Err(parser.error("unexpected {{end}}")),
         End::Else => Err(parser.error("unexpected {{else}}")),
     }
 }
 
 enum End {
     Eof,
-    End,
+    Block,
     Else,
 }
 
@@ -131,7 +131,7 @@ impl<'a> Parser<'a> {
                 Some("end") => {
                     self.close()?;
                     self.depth -= 1;
-                    return Ok((nodes, End::End));
+                    return Ok((nodes, End::Block));
                 }
                 Some("else") => {
                     self.depth -= 1;
@@ -166,7 +166,7 @@ impl<'a> Parser<'a> {
         let (body, end) = self.block()?;
         let other = match end {
             End::Eof => return Err(self.error("unexpected EOF")),
-            End::End => Vec::new(),
+            End::Block => Vec::new(),
             End::Else => self.otherwise()?,
         };
         Ok(match word {
@@ -186,7 +186,7 @@ impl<'a> Parser<'a> {
         }
         self.close()?;
         match self.block()? {
-            (nodes, End::End) => Ok(nodes),
+            (nodes, End::Block) => Ok(nodes),
             (_, End::Eof) => Err(self.error("unexpected EOF")),
             (_, End::Else) => Err(self.error("expected end; found {{else}}")),
         }
