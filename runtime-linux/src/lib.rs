@@ -1,1 +1,42 @@
-//! x
+//! Runs a process in Linux namespaces: root filesystem, cgroup, capabilities, seccomp, terminal. A library that stands
+//! alone: it knows of no image, no store and no daemon, and a program can embed it directly (`examples/run.rs`).
+//!
+//! A caller builds a [`Plan`] (plain values) and calls [`spawn`]; its `main` begins with [`init::main_if_init`], since
+//! the crate re-executes the caller's own binary to have a fresh process with one thread. Rust code never runs after
+//! `clone` in a process with threads.
+//!
+//! ```text
+//! host process ── posix_spawn ─▶ init (stage one: cgroup, clone3) ── exits
+//!      └───────── child ◀──────── pid 1 (root, mounts, users) ─ ready ─ start ─ execve
+//! ```
+//!
+//! Invariants:
+//! - Every mount is made in the container's own mount namespace, so nothing is left mounted after `kill -9`.
+//! - Paths from an image are resolved only after the host's tree is gone (`pivot_root` comes first) and through openat2.
+//! - Nothing fails silently: a step that cannot be done is an [`InitFailure`] naming step and subject.
+//! - What a crash of the host process may leave behind (cgroups) is removed by [`cgroups::sweep`], which is idempotent.
+//!
+//! Needs Linux 5.12 (`mount_setattr`). On other systems the crate is empty.
+#![cfg(target_os = "linux")]
+#![deny(unsafe_code)]
+
+pub mod caps;
+pub mod cgroups;
+pub mod detached;
+mod failure;
+pub mod init;
+mod mounts;
+mod plan;
+mod rootfs;
+pub mod seccomp;
+mod spawn;
+mod sys;
+mod users;
+mod wire;
+
+pub use failure::{Cause, InitFailure, Step};
+pub use plan::{
+    CgroupPlan, Device, Limits, MASKED_PATHS, Mount, Namespaces, Network, Plan, Propagation, READONLY_PATHS,
+    Rlimit, Root, Seccomp, WindowSize,
+};
+pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};

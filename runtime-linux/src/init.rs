@@ -1,0 +1,271 @@
+//! The role of init: from a fresh process with one thread to the container's program.
+//!
+//! Stage one joins the cgroup and clones pid 1 (whose parent is the host process, not stage one) and is gone. pid 1
+//! sets everything up, says `ready`, waits for `start` and executes the program.
+//!
+//! Invariants: one thread; no inherited descriptor but the control socket; a death signal is set before `ready` is
+//! said, and the host's death before `start` closes the socket, so pid 1 cannot outlive the host process unseen.
+//! Not namespaces entered by the host process itself: after `clone` in a process with threads no Rust code may run.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode};
+
+use crate::failure::{At, Cause, InitFailure, Result, Step};
+use crate::mounts::Tree;
+use crate::plan::{Network, Plan};
+use crate::sys::{self, Cloned};
+use crate::wire::{self, Payload, Report};
+use crate::{caps, rootfs, users};
+
+/// `argv[0]` of a process that is to be init.
+pub(crate) const ROLE: &str = "umiak-init";
+
+/// Takes over when this process was started to be init, and then never returns. To be called first in `main`, before
+/// any thread exists.
+pub fn main_if_init() {
+    if std::env::args_os().next().is_some_and(|name| name == ROLE) {
+        let control = sys::take_control();
+        let failure = match run(&control) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        let _host_is_gone = wire::report(&control, &Report::Failed(failure), &[]);
+        sys::exit_now(125);
+    }
+}
+
+/// What does not happen: every path out of init is a failure or another program.
+enum Never {}
+
+fn run(zero: &OwnedFd) -> Result<Never> {
+    let begin = Step::Begin;
+    if !sys::single_threaded() {
+        let why = "init must be called before any thread exists".to_owned();
+        return Err(InitFailure::new(begin, "process", Cause::Refused(why)));
+    }
+    sys::close_from(3, false).at(begin, "descriptors")?;
+    let control = rustix::io::fcntl_dupfd_cloexec(zero, 3).at(begin, "control socket")?;
+    let (_, fds) = wire::receive(&control).at(begin, "control socket")?;
+    let mut fds = fds.into_iter();
+    let file = fds.next().ok_or(rustix::io::Errno::BADMSG).at(begin, "plan")?;
+    let stdio: Vec<OwnedFd> = fds.collect();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes).at(begin, "plan")?;
+    let payload: Payload = serde_json::from_slice(&bytes)
+        .map_err(|error| InitFailure::new(begin, "plan", Cause::Malformed(error.to_string())))?;
+    let plan = &payload.plan;
+    let cgroup = match &plan.cgroup {
+        Some(cgroup) => crate::cgroups::Cgroup::enter(cgroup, &plan.devices, plan.privileged)?,
+        None => None,
+    };
+    match sys::clone_init(flags(plan), cgroup.as_ref().map(AsFd::as_fd)).at(Step::Namespaces, "process")? {
+        Cloned::Parent { pid, pidfd } => {
+            wire::report(&control, &Report::Born(pid), &[pidfd.as_fd()]).at(begin, "control socket")?;
+            sys::exit_now(0);
+        }
+        Cloned::Child => {
+            drop(cgroup);
+            let failure = match first(&control, &payload, &stdio) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            // Descriptor 0 may be the program's by now: report on the private socket, not on `main_if_init`'s.
+            let _host_is_gone = wire::report(&control, &Report::Failed(failure.clone()), &[]);
+            sys::exit_now(i32::from(failure.exit_status()))
+        }
+    }
+}
+
+fn flags(plan: &Plan) -> u64 {
+    let wanted = [
+        (true, libc::CLONE_NEWNS),
+        (plan.namespaces.pid, libc::CLONE_NEWPID),
+        (plan.namespaces.uts, libc::CLONE_NEWUTS),
+        (plan.namespaces.ipc, libc::CLONE_NEWIPC),
+        (plan.namespaces.cgroup, libc::CLONE_NEWCGROUP),
+        (plan.network == Network::None, libc::CLONE_NEWNET),
+    ];
+    let bits = wanted.iter().filter(|(on, _)| *on).fold(0, |bits, (_, flag)| bits | flag);
+    u64::from(bits.cast_unsigned())
+}
+
+/// pid 1.
+fn first(control: &OwnedFd, payload: &Payload, stdio: &[OwnedFd]) -> Result<Never> {
+    let plan = &payload.plan;
+    if plan.terminal.is_none() && stdio.len() != 3 {
+        return Err(InitFailure::new(Step::Begin, "standard streams", Cause::Errno(libc::EBADMSG)));
+    }
+    die_with_host()?;
+    rustix::process::setsid().at(Step::Begin, "session")?;
+    for (name, set) in [
+        (&plan.hostname, rustix::system::sethostname as fn(&[u8]) -> rustix::io::Result<()>),
+        (&plan.domainname, rustix::system::setdomainname),
+    ] {
+        if !name.is_empty() && plan.namespaces.uts {
+            set(name.as_bytes()).at(Step::Hostname, name)?;
+        }
+    }
+    if plan.network == Network::None {
+        sys::loopback_up().at(Step::Network, "lo")?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .at(Step::OomScore, score.to_string())?;
+    }
+    let (tree, terminal) = rootfs::prepare(plan)?;
+    for limit in &plan.rlimits {
+        let number = rlimit(&limit.name).ok_or_else(|| {
+            InitFailure::new(Step::Rlimit, &limit.name, Cause::Malformed("no such limit".to_owned()))
+        })?;
+        sys::set_rlimit(number, limit.soft, limit.hard).at(Step::Rlimit, &limit.name)?;
+    }
+    let (passwd, group) =
+        (tree.text("/etc/passwd", users::MAX_FILE), tree.text("/etc/group", users::MAX_FILE));
+    let identity = users::resolve(&plan.user, &plan.additional_groups, &passwd, &group)?;
+    working_directory(&tree, &plan.cwd)?;
+    let master = if let Some((master, slave)) = &terminal {
+        rustix::process::ioctl_tiocsctty(slave).at(Step::Terminal, "controlling terminal")?;
+        let owner = Some(rustix::process::Uid::from_raw(identity.uid));
+        rustix::fs::fchown(slave, owner, None).at(Step::Terminal, "owner")?;
+        (0..3).try_for_each(|n| sys::place(slave.as_fd(), n)).at(Step::Terminal, "standard streams")?;
+        vec![master.as_fd()]
+    } else {
+        for (fd, n) in stdio.iter().zip(0..) {
+            sys::place(fd.as_fd(), n).at(Step::Begin, "standard streams")?;
+        }
+        Vec::new()
+    };
+    wire::report(control, &Report::Ready, &master).at(Step::Begin, "control socket")?;
+    let started = wire::receive(control).at(Step::Begin, "control socket")?.0;
+    if started.is_empty() {
+        sys::exit_now(125); // the host process is gone, or wants no container any more
+    }
+    drop(master);
+    drop(terminal);
+    become_user(payload, &identity)?;
+    Err(execute(plan, &identity))
+}
+
+fn die_with_host() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .at(Step::Begin, "death signal")
+}
+
+fn rlimit(name: &str) -> Option<u32> {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    NAMES.iter().position(|known| *known == name).and_then(|n| u32::try_from(n).ok())
+}
+
+/// Made when missing, as docker makes it; entered through a descriptor that no magic link led to, then looked at
+/// from inside (CVE-2024-21626).
+fn working_directory(tree: &Tree, cwd: &str) -> Result<()> {
+    let step = Step::WorkingDirectory;
+    let cwd = if cwd.is_empty() { "/" } else { cwd };
+    if !cwd.starts_with('/') {
+        let why = "it is not an absolute path".to_owned();
+        return Err(InitFailure::new(step, cwd, Cause::Refused(why)));
+    }
+    let directory = tree.directory(cwd).at(step, cwd)?;
+    rustix::process::fchdir(&directory).at(step, cwd)?;
+    let seen = rustix::process::getcwd(Vec::new()).at(step, cwd)?;
+    if seen.to_bytes().first() != Some(&b'/') {
+        let why = "it lies outside the container".to_owned();
+        return Err(InitFailure::new(step, cwd, Cause::Refused(why)));
+    }
+    Ok(())
+}
+
+fn become_user(payload: &Payload, identity: &users::Identity) -> Result<()> {
+    let plan = &payload.plan;
+    let subject = if plan.user.is_empty() { "root" } else { &plan.user };
+    let filter = || match &payload.filter {
+        Some(program) => sys::install_filter(&wire::unpack(program)).at(Step::Seccomp, "program"),
+        None => Ok(()),
+    };
+    rustix::process::umask(Mode::from_raw_mode(plan.umask));
+    let keep = caps::restrict_bounding(&plan.capabilities)?;
+    if !plan.no_new_privs {
+        filter()?; // needs CAP_SYS_ADMIN, which is about to go
+    }
+    rustix::thread::set_keep_capabilities(true).at(Step::Capabilities, "keep")?;
+    let groups: Vec<_> = identity.groups.iter().map(|&g| rustix::process::Gid::from_raw(g)).collect();
+    rustix::thread::set_thread_groups(&groups).at(Step::User, subject)?;
+    let gid = rustix::process::Gid::from_raw(identity.gid);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).at(Step::User, subject)?;
+    let uid = rustix::process::Uid::from_raw(identity.uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid).at(Step::User, subject)?;
+    rustix::thread::set_keep_capabilities(false).at(Step::Capabilities, "keep")?;
+    die_with_host()?; // a change of user cleared it
+    caps::restrict(keep)?;
+    if plan.no_new_privs {
+        rustix::thread::set_no_new_privs(true).at(Step::Capabilities, "no_new_privs")?;
+        filter()?;
+    }
+    Ok(())
+}
+
+/// Looks the program up as docker does and becomes it; returns why not.
+fn execute(plan: &Plan, identity: &users::Identity) -> InitFailure {
+    let name = plan.args.first().map_or("", String::as_str);
+    let fail = |cause| InitFailure::new(Step::Exec, name, cause);
+    let malformed = |_| fail(Cause::Malformed("a string holds a NUL byte".to_owned()));
+    let path = if name.contains('/') {
+        match executable(name) {
+            Ok(()) => name.to_owned(),
+            Err(cause) => return fail(cause),
+        }
+    } else {
+        let search = plan.env.iter().rev().find_map(|pair| pair.strip_prefix("PATH="));
+        let search = search.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let mut candidates =
+            search.split(':').filter(|d| d.starts_with('/')).map(|dir| format!("{dir}/{name}"));
+        match candidates.find(|path| !name.is_empty() && executable(path).is_ok()) {
+            Some(path) => path,
+            None => return fail(Cause::NotInPath),
+        }
+    };
+    let mut env = plan.env.clone();
+    if !env.iter().any(|pair| pair.starts_with("HOME=")) {
+        env.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")));
+    }
+    let strings = |list: &[String]| {
+        list.iter().map(|s| CString::new(s.as_str())).collect::<std::result::Result<Vec<_>, _>>()
+    };
+    let (path, args, env) = match (CString::new(path), strings(&plan.args), strings(&env)) {
+        (Ok(path), Ok(args), Ok(env)) => (path, args, env),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return malformed(error),
+    };
+    if let Err(errno) = sys::close_from(3, true) {
+        return fail(Cause::Errno(errno.raw_os_error()));
+    }
+    sys::reset_signals();
+    fail(Cause::Errno(sys::execve(&path, &args, &env).raw_os_error()))
+}
+
+fn executable(path: &str) -> std::result::Result<(), Cause> {
+    let stat = rustix::fs::stat(path).map_err(|errno| Cause::Stat(errno.raw_os_error()))?;
+    if FileType::from_raw_mode(stat.st_mode).is_dir() {
+        return Err(Cause::IsDirectory);
+    }
+    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|errno| Cause::Errno(errno.raw_os_error()))
+}

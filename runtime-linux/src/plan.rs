@@ -1,0 +1,303 @@
+//! What to run and how: values only, serialisable, so that a plan can be stored, logged and sent to init.
+//!
+//! Invariant: nothing in a plan refers to the state of the process that made it (no descriptors). Not builders with
+//! validation: a plan is checked where it is carried out, by the kernel and by init, and fails there with a name.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Paths hidden from a container that is not privileged, as docker hides them.
+pub const MASKED_PATHS: &[&str] = &[
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+/// Paths that are read-only in a container that is not privileged, as docker has them.
+pub const READONLY_PATHS: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Everything that init needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The root filesystem.
+    pub root: Root,
+    /// Whether the root filesystem is read-only to the container.
+    pub read_only: bool,
+    /// Host name; empty leaves the inherited one.
+    pub hostname: String,
+    /// NIS domain name; empty leaves the inherited one.
+    pub domainname: String,
+    /// Program and arguments; the first is looked up in the container's PATH.
+    pub args: Vec<String>,
+    /// The whole environment, as `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Working directory; made when it does not exist.
+    pub cwd: String,
+    /// `""`, `user`, `uid`, `user:group`, `uid:gid`: resolved in the container's own `/etc/passwd` and `/etc/group`.
+    pub user: String,
+    /// Supplementary groups by name or number, beside those of `/etc/group`.
+    pub additional_groups: Vec<String>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Allocate a terminal of this size and make it the process's controlling terminal.
+    pub terminal: Option<WindowSize>,
+    /// Which namespaces are new; the mount namespace always is.
+    pub namespaces: Namespaces,
+    /// The network namespace.
+    pub network: Network,
+    /// Mounts, in the order in which they are made.
+    pub mounts: Vec<Mount>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// Capabilities by name (`CAP_CHOWN` or `CHOWN`): permitted, effective and bounding set.
+    pub capabilities: Vec<String>,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: bool,
+    /// The system call filter.
+    pub seccomp: Seccomp,
+    /// Paths hidden: [`MASKED_PATHS`] unless told otherwise.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only: [`READONLY_PATHS`] unless told otherwise.
+    pub readonly_paths: Vec<String>,
+    /// Kernel parameters of the new namespaces, `net.ipv4.ip_forward` style names.
+    pub sysctls: Vec<(String, String)>,
+    /// Resource limits of the process.
+    pub rlimits: Vec<Rlimit>,
+    /// Devices made in `/dev` beside the standard ones, and allowed.
+    pub devices: Vec<Device>,
+    /// `/proc/self/oom_score_adj`, −1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// `/sys` and cgroups writable, every device allowed. Capabilities, seccomp and masks are still as told above.
+    pub privileged: bool,
+    /// The cgroup to make and join; `None` stays in the caller's.
+    pub cgroup: Option<CgroupPlan>,
+}
+
+impl Plan {
+    /// A plan with docker's defaults: every namespace new, no network but loopback, default capabilities and filter.
+    pub fn new(root: Root, args: Vec<String>) -> Self {
+        let owned = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
+        Self {
+            root,
+            read_only: false,
+            hostname: String::new(),
+            domainname: String::new(),
+            args,
+            env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
+            cwd: "/".to_owned(),
+            user: String::new(),
+            additional_groups: Vec::new(),
+            umask: 0o022,
+            terminal: None,
+            namespaces: Namespaces::default(),
+            network: Network::None,
+            mounts: Vec::new(),
+            shm_size: 64 << 20,
+            capabilities: owned(crate::caps::DEFAULT),
+            no_new_privs: false,
+            seccomp: Seccomp::Default,
+            masked_paths: owned(MASKED_PATHS),
+            readonly_paths: owned(READONLY_PATHS),
+            sysctls: Vec::new(),
+            rlimits: Vec::new(),
+            devices: Vec::new(),
+            oom_score_adj: None,
+            privileged: false,
+            cgroup: None,
+        }
+    }
+}
+
+/// Where the root filesystem comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// An overlay mounted in the container's namespace alone.
+    Overlay {
+        /// Read-only layers, topmost first.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlay's scratch directory, on the filesystem of `upper`.
+        work: PathBuf,
+    },
+    /// A directory as it is.
+    Directory(PathBuf),
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub cols: u16,
+}
+
+/// Which namespaces are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Process ids.
+    pub pid: bool,
+    /// Host and domain name.
+    pub uts: bool,
+    /// System V IPC and POSIX queues.
+    pub ipc: bool,
+    /// The view of the cgroup tree.
+    pub cgroup: bool,
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self { pid: true, uts: true, ipc: true, cgroup: true }
+    }
+}
+
+/// The network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A new one in which only loopback is up. A caller that wants more configures it between `spawn` and `start`.
+    None,
+    /// The caller's.
+    Host,
+}
+
+/// How mounts made later travel between the container's mount and its source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Not at all.
+    #[default]
+    Private,
+    /// From the host into the container.
+    Slave,
+    /// Both ways, when the source is shared on the host.
+    Shared,
+}
+
+/// One mount in the container. Targets are absolute, resolved in the container's root and made when missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Path in the container.
+        target: String,
+        /// Read-only, including the mounts below it when recursive.
+        read_only: bool,
+        /// Take the mounts below `source` as well.
+        recursive: bool,
+        /// See [`Propagation`].
+        propagation: Propagation,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Path in the container.
+        target: String,
+        /// Options of tmpfs beside the size, such as `mode=1777`; flags such as `noexec` as well.
+        options: Vec<String>,
+        /// Limit in bytes; `None` is the kernel's default, half of the memory.
+        size: Option<u64>,
+    },
+}
+
+/// The system call filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// Docker's default profile.
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile in docker's JSON format.
+    Profile(String),
+}
+
+/// One limit of `setrlimit(2)`; `u64::MAX` is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Name in lower case without prefix: `nofile`.
+    pub name: String,
+    /// The limit that applies.
+    pub soft: u64,
+    /// How far a process may raise it.
+    pub hard: u64,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path in the container.
+    pub path: String,
+    /// Block device; else character.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// What the cgroup allows: letters of `rwm`.
+    pub access: String,
+}
+
+/// A cgroup to make, limit and join.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CgroupPlan {
+    /// Below the mount points of the hierarchies, as `umiak/<id>`. Without `.` and `..` components.
+    pub path: String,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// Limits; `None` leaves the kernel's default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Memory plus swap, bytes, as docker has it; −1 is no limit.
+    pub memory_swap: Option<i64>,
+    /// Soft limit, bytes.
+    pub memory_reservation: Option<u64>,
+    /// Microseconds of processor time in each period.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds; 100 000 when only a quota is given.
+    pub cpu_period: Option<u64>,
+    /// Relative weight, v1's scale: 1024 is usual, 2 to 262 144.
+    pub cpu_shares: Option<u64>,
+    /// Processors, as `0-2,5`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes.
+    pub cpuset_mems: Option<String>,
+    /// Number of processes and threads; −1 is no limit.
+    pub pids: Option<i64>,
+    /// 10 to 1000.
+    pub blkio_weight: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_the_way_to_init() {
+        let mut plan = Plan::new(Root::Directory("/r".into()), vec!["a b".to_owned()]);
+        plan.mounts = vec![Mount::Tmpfs { target: "/t".to_owned(), options: vec![], size: Some(u64::MAX) }];
+        plan.rlimits = vec![Rlimit { name: "nofile".to_owned(), soft: 1, hard: u64::MAX }];
+        plan.cgroup = Some(CgroupPlan {
+            path: "a/b".to_owned(),
+            limits: Limits { memory_swap: Some(-1), ..Limits::default() },
+        });
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

@@ -1,0 +1,224 @@
+//! Every unsafe call of the crate, each behind a safe function: the system calls that neither `std` nor rustix wraps.
+//!
+//! Invariant: a function here checks or owns what its call's soundness rests on, so that a caller cannot break it.
+//! Not spread over the modules that need them: one page can be read by one reviewer.
+#![expect(unsafe_code, reason = "the one module that may; see its doc")]
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result == -1 {
+        let code = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        return Err(Errno::from_raw_os_error(code));
+    }
+    Ok(result)
+}
+
+/// What [`clone_init`] returns on each side.
+#[derive(Debug)]
+pub(crate) enum Cloned {
+    /// In the new process.
+    Child,
+    /// In the process that called: the child's pid as seen from here, and a descriptor of it.
+    Parent { pid: u32, pidfd: OwnedFd },
+}
+
+/// `clone3(2)` as `fork` does it (memory copied), with new namespaces, the caller's own parent as the parent, and
+/// optionally straight into a v2 cgroup.
+pub(crate) fn clone_init(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
+    if !single_threaded() {
+        return Err(Errno::BUSY);
+    }
+    let mut pidfd: RawFd = -1;
+    // SAFETY: `clone_args` is plain integers, for which all zeroes is a value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces | (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
+    args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+    if let Some(fd) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX);
+    }
+    // SAFETY: without CLONE_VM the child has its own copy of everything, and the process was just seen to have one
+    // thread, so no lock is held by a thread that does not exist in the child. Nothing safe offers `clone3`.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone3, std::ptr::from_mut(&mut args), size_of::<libc::clone_args>())
+    })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid: u32::try_from(pid).unwrap_or(0), pidfd })
+}
+
+/// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads.
+pub(crate) fn single_threaded() -> bool {
+    rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)
+}
+
+/// Leaves the process without running destructors or `atexit` handlers, which belong to the program we are part of.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions. `std::process::exit` would run the host program's handlers.
+    unsafe { libc::_exit(status) }
+}
+
+/// Every signal back to its default action and none blocked: what a program may expect at `execve`.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP || signal == 32 || signal == 33 {
+            continue;
+        }
+        // SAFETY: SIG_DFL installs no code of ours; an invalid number is an error return that we can ignore.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: a zeroed set is then initialised by `sigemptyset`; both pointers are to our own stack.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// `close_range(2)` from `first` to the last, or only marked close-on-exec.
+pub(crate) fn close_from(first: u32, only_mark: bool) -> Result<(), Errno> {
+    let flags: libc::c_uint = if only_mark { 4 } else { 0 };
+    // SAFETY: init calls this when it owns no descriptor at or above `first` (its own were placed below), before
+    // anything else could hold one; marking changes no descriptor's life. std cannot close by range.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+}
+
+/// Takes ownership of descriptor 0, the control socket, which the host gave us as standard input.
+pub(crate) fn take_control() -> OwnedFd {
+    // SAFETY: only `init` calls this, once, and nothing in this process has read or will read standard input by std.
+    unsafe { OwnedFd::from_raw_fd(0) }
+}
+
+/// `dup2(2)` onto 0, 1 or 2, which are never closed afterwards.
+pub(crate) fn place(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    debug_assert!((0..3).contains(&number));
+    // SAFETY: 0, 1 and 2 are owned by nobody in this process (see `take_control`), so no owner is surprised.
+    check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), number) })).map(drop)
+}
+
+/// `execve(2)`; returns only when it failed.
+pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
+    let arguments: Vec<_> = args.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
+    let environment: Vec<_> = env.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: both arrays end in null and point to strings that outlive the call. `std`'s `exec` looks the name up
+    // in a PATH of its own choosing, which is the host's and not the container's.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    check(-1).err().unwrap_or(Errno::IO)
+}
+
+/// Changes the attributes or the propagation of a mount (`mount_setattr(2)`, Linux 5.12).
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    set: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
+    // SAFETY: `mount_attr` is plain integers.
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = set;
+    attr.propagation = propagation;
+    let flags = libc::AT_EMPTY_PATH | if recursive { 0x8000 } else { 0 };
+    // SAFETY: the struct and its size go together, and the path is an empty C string. rustix has no wrapper.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(&attr),
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// One classic BPF instruction, as `struct sock_filter` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Instruction {
+    pub(crate) code: u16,
+    pub(crate) jt: u8,
+    pub(crate) jf: u8,
+    pub(crate) k: u32,
+}
+
+/// Installs a seccomp filter on this thread (`seccomp(2)`).
+pub(crate) fn install_filter(program: &[Instruction]) -> Result<(), Errno> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?;
+    // `sock_filter` and `Instruction` have one layout; the kernel only reads.
+    let prog = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: the pointer and length describe a live slice, and the kernel verifies the program itself.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, 1, 0, std::ptr::from_ref(&prog)) }).map(drop)
+}
+
+/// Brings the loopback interface of the current network namespace up.
+pub(crate) fn loopback_up() -> Result<(), Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: `ifreq` is integers and arrays of them.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = libc::c_char::try_from(b'l').unwrap_or(0);
+    request.ifr_name[1] = libc::c_char::try_from(b'o').unwrap_or(0);
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(1);
+    // The number is SIOCSIFFLAGS, whose type differs between C libraries.
+    // SAFETY: the request is what SIOCSIFFLAGS reads, and lives through the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), 0x8914, std::ptr::from_mut(&mut request)) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
+/// `setrlimit(2)` by number; `u64::MAX` is no limit.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one struct that lives through the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::from_ref(&limit), std::ptr::null::<u8>())
+    })
+    .map(drop)
+}
+
+/// Loads an eBPF program that decides device access and attaches it to a v2 cgroup (`bpf(2)`).
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[u64]) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        rest: [u64; 12],
+    }
+    #[repr(C)]
+    struct Attach {
+        target: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    let load = Load {
+        kind: 15, // BPF_PROG_TYPE_CGROUP_DEVICE
+        count: u32::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        rest: [0; 12],
+    };
+    // SAFETY: the kernel reads the struct (of the size given), the live slice and a static string, and verifies them.
+    let fd = check(unsafe { libc::syscall(libc::SYS_bpf, 5, std::ptr::from_ref(&load), size_of::<Load>()) })?;
+    // SAFETY: a descriptor the kernel has just made for us.
+    let loaded = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) };
+    let number = |fd: RawFd| u32::try_from(fd).map_err(|_| Errno::BADF);
+    let attach = Attach {
+        target: number(cgroup.as_raw_fd())?,
+        program: number(loaded.as_raw_fd())?,
+        kind: 6,  // BPF_CGROUP_DEVICE
+        flags: 2, // BPF_F_ALLOW_MULTI
+    };
+    // SAFETY: as above; the attachment holds its own reference to the program.
+    check(unsafe { libc::syscall(libc::SYS_bpf, 8, std::ptr::from_ref(&attach), size_of::<Attach>()) })
+        .map(drop)
+}
