@@ -182,11 +182,8 @@ pub fn spawn(exe: &Path, plan: &Plan, stdio: Stdio) -> Result<Created, SpawnErro
         child
     })
     .map_err(exec)?;
-    // While init starts on another processor: the filter, the plan's bytes, the cgroup's directories.
+    // While init starts on another processor: the filter and the plan's bytes.
     let sent = payload(plan).and_then(|file| {
-        if let Some(cgroup) = &plan.cgroup {
-            crate::cgroups::Cgroup::prepare(cgroup);
-        }
         let streams = match &stdio {
             Stdio::Streams { stdin, stdout, stderr } => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             Stdio::Terminal => Vec::new(),

@@ -265,15 +265,6 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Makes the directories ahead of [`Cgroup::enter`], which makes what is missing and reports what cannot be made.
-    pub(crate) fn prepare(plan: &CgroupPlan) {
-        if let Ok(cgroup) = Self::open(&plan.path)
-            && !cgroup.hierarchies.unified()
-        {
-            let _reported_by_init = v1::dirs(&cgroup, plan).iter().try_for_each(|dir| create_dir(dir));
-        }
-    }
-
     /// Makes it, applies the limits, and (v1) moves this process in. On v2 the answer is the directory for
     /// `CLONE_INTO_CGROUP`.
     pub(crate) fn enter(plan: &CgroupPlan, devices: &[Device], privileged: bool) -> Result<Option<fs::File>> {

@@ -44,7 +44,7 @@ fn fill_cpuset(cgroup: &Cgroup) -> Result<(), CgroupError> {
 }
 
 /// The directories that this plan needs.
-pub(super) fn dirs(cgroup: &Cgroup, plan: &CgroupPlan) -> Vec<std::path::PathBuf> {
+fn dirs(cgroup: &Cgroup, plan: &CgroupPlan) -> Vec<std::path::PathBuf> {
     let limits = &plan.limits;
     let cpuset = limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some();
     let needed = |list: &[String]| {

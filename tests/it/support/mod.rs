@@ -1,0 +1,33 @@
+//! What tests share: a host of their own, a registry, and the tiers this machine can run.
+
+pub(crate) mod host;
+pub(crate) mod registry;
+
+/// Whether the tier can run here. Where `REQUIRE_TIERS` names it, its absence is a failure instead of a skip.
+pub(crate) fn tier(name: &str) -> bool {
+    let there = match name {
+        "root" => is_root(),
+        "registry" => registry::available(),
+        other => panic!("unknown tier `{other}`"),
+    };
+    let required = std::env::var("REQUIRE_TIERS").unwrap_or_default().split(',').any(|t| t == name);
+    assert!(there || !required, "tier `{name}` is required and cannot run here");
+    there
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}
+
+/// Returns from the test, saying why, where a tier cannot run.
+macro_rules! require {
+    ($($tier:ident),+) => {
+        $(if !crate::support::tier(stringify!($tier)) {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "skipped: no tier `{}` here", stringify!($tier));
+            return;
+        })+
+    };
+}
+pub(crate) use require;
