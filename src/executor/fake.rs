@@ -1,7 +1,8 @@
 //! An executor without a kernel feature or a sandbox, for tests of the boundary and of the supervisor.
 //!
 //! It runs a handful of built-in programs on a thread: `true`, `exit N`, `echo TEXT…`, `cat` (standard input to standard
-//! output), `loop` (until a signal), `missing` (not found) and `denied` (not executable). It is part of the library, not of
+//! output), `loop` (writes
+//! `ready`, then runs until a signal), `missing` (not found) and `denied` (not executable). It is part of the library, not of
 //! the binary's list of executors.
 
 use std::fs::File;
@@ -80,7 +81,11 @@ impl Task for FakeTask {
     async fn start(&self) -> Result<(), ExecError> {
         let program = self.args.first().cloned().unwrap_or_default();
         let refuse = |kind, reason| {
-            Err(ExecError::failed(kind, "starting the program", NoProgram { program: program.clone(), reason }))
+            Err(ExecError::failed(
+                kind,
+                "starting the program",
+                NoProgram { program: program.clone(), reason },
+            ))
         };
         match program.as_str() {
             "missing" => return refuse(ErrorKind::CommandNotFound, "executable file not found in $PATH"),
@@ -123,12 +128,15 @@ fn program_main(args: &[String], mut stdin: File, mut stdout: File, signal: &Ato
         Some("exit") => rest.first().and_then(|code| code.parse().ok()).unwrap_or(2),
         Some("echo") => i32::from(writeln!(stdout, "{}", rest.join(" ")).is_err()),
         Some("cat") => i32::from(copy(&mut stdin, &mut stdout).is_err()),
-        Some("loop") => loop {
-            match signal.load(Ordering::Relaxed) {
-                0 => std::thread::sleep(Duration::from_millis(1)),
-                n => break 128 + n,
+        Some("loop") => {
+            let _ = stdout.write_all(b"ready\n");
+            loop {
+                match signal.load(Ordering::Relaxed) {
+                    0 => std::thread::sleep(Duration::from_millis(1)),
+                    n => break 128 + n,
+                }
             }
-        },
+        }
         _ => 0,
     }
 }

@@ -106,6 +106,22 @@ pub enum Refusal {
         /// The executor.
         executor: &'static str,
     },
+    /// This user may not run it.
+    #[error("executor `{executor}` needs to be run by root")]
+    Privilege {
+        /// The executor.
+        executor: &'static str,
+    },
+}
+
+impl Refusal {
+    /// What to try next, one sentence each.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Privilege { .. } => vec!["run the command as root, with `sudo` for example".to_owned()],
+            Self::Platform { .. } | Self::Cannot { .. } | Self::Host { .. } => Vec::new(),
+        }
+    }
 }
 
 /// What an executor needs to know of its surroundings.
@@ -162,6 +178,9 @@ pub struct Create {
     pub id: ContainerId,
     /// Its root.
     pub root: Root,
+    /// An existing directory of the container's own on the host, for an executor's small files. Whoever made it removes it,
+    /// after the task.
+    pub scratch: PathBuf,
     /// What to run in it.
     pub process: Process,
     /// Host name seen in it.
@@ -256,6 +275,13 @@ impl Kind for ExecError {
             Self::Refused(_) => ErrorKind::Unsupported,
             Self::Failed { kind, .. } => *kind,
             Self::NotRunning => ErrorKind::Conflict,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Refused(refusal) => refusal.hints(),
+            Self::Failed { .. } | Self::NotRunning => Vec::new(),
         }
     }
 }

@@ -29,8 +29,10 @@ impl Kind for SelectError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Unknown { known, .. } => vec![format!("the runtimes of this build are {}", known.join(", "))],
-            Self::Refused(_) => Vec::new(),
+            Self::Unknown { known, .. } => {
+                vec![format!("the runtimes of this build are {}", known.join(", "))]
+            }
+            Self::Refused(refusal) => refusal.hints(),
         }
     }
 }

@@ -201,6 +201,7 @@ fn create_request(launch: &Launch, stdio: Stdio) -> Create {
     Create {
         id: container.id.clone(),
         root: launch.rootfs.clone(),
+        scratch: launch.run.clone(),
         process: Process {
             args: config.args(),
             env: config.env.clone(),
