@@ -162,8 +162,7 @@ impl Engine {
     /// Sends a signal to a running container's first process.
     pub fn kill(&self, query: &str, signal: u8) -> Result<(), EngineError> {
         let view = self.container(query)?;
-        let not_running =
-            || EngineError::NotRunning { name: view.container.name.clone(), action: "kill" };
+        let not_running = || EngineError::NotRunning { name: view.container.name.clone(), action: "kill" };
         if !view.alive {
             return Err(not_running());
         }

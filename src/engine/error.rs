@@ -9,14 +9,17 @@ use crate::reference::ReferenceError;
 use crate::reference::resolve::ResolveError;
 use crate::registry::RegistryError;
 use crate::state::StateError;
-use crate::store::{LayerError, StoreError};
+use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
 
 use super::MergeError;
 
 /// A failed use case. What a lower layer said about itself passes through unchanged.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages of the transparent ones are those of the module they come from")]
+#[expect(
+    missing_docs,
+    reason = "the messages of the transparent ones are those of the module they come from"
+)]
 pub enum EngineError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -28,8 +31,6 @@ pub enum EngineError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Layer(#[from] LayerError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -119,7 +120,6 @@ impl EngineError {
             Self::Config(error) => error,
             Self::Registry(error) => error,
             Self::Store(error) => error,
-            Self::Layer(error) => error,
             Self::State(error) => error,
             Self::Select(error) => error,
             Self::Executor(error) => error,
@@ -136,9 +136,10 @@ impl Kind for EngineError {
             return inner.kind();
         }
         match self {
-            Self::MissingImage { .. } | Self::NoImage { .. } | Self::NoContainer { .. } | Self::NoObject { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::MissingImage { .. }
+            | Self::NoImage { .. }
+            | Self::NoContainer { .. }
+            | Self::NoObject { .. } => ErrorKind::NotFound,
             Self::NoCommand | Self::ObjectType { .. } | Self::NoHome => ErrorKind::InvalidInput,
             Self::Running { .. }
             | Self::NotRunning { .. }

@@ -95,7 +95,9 @@ impl Engine {
         let by_name = self.reference(typed).ok().filter(|r| stored.names.contains(&r.canonical()));
         let mut steps = Vec::new();
         let (doomed, affected) = match &by_name {
-            Some(reference) => (vec![reference.canonical()], self.database.image_by_name(&reference.canonical(), None)?),
+            Some(reference) => {
+                (vec![reference.canonical()], self.database.image_by_name(&reference.canonical(), None)?)
+            }
             None => (stored.names.clone(), vec![stored.clone()]),
         };
         if by_name.is_none() && doomed.len() > 1 && !force {
@@ -148,7 +150,7 @@ impl Engine {
     pub fn collect_garbage(&self) -> Result<(), EngineError> {
         let store = self.store()?;
         let blobs = store.content().list()?;
-        self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))??;
+        self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;
         let layers = store.layers().list()?;
         let gone = self.database.collect(Content::Layer, &layers, |unused| store.layers().retire(&unused))?;
         store.layers().purge(&gone)?;
@@ -200,8 +202,6 @@ impl Engine {
 fn best<'a>(found: &'a [StoredImage], wanted: &[Platform]) -> Option<&'a StoredImage> {
     let favourites = crate::executor::default_platforms();
     let order = if wanted.is_empty() { &favourites } else { wanted };
-    let hit = order
-        .iter()
-        .find_map(|wish| found.iter().find(|stored| wish.accepts(&stored.image.platform)));
+    let hit = order.iter().find_map(|wish| found.iter().find(|stored| wish.accepts(&stored.image.platform)));
     if wanted.is_empty() { hit.or(found.first()) } else { hit }
 }

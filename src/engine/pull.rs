@@ -99,11 +99,7 @@ impl Engine {
         }
         self.import_demo(reference)?;
         let stored = self.find_image(&reference.to_string(), wanted)?;
-        Ok(Pulled {
-            image: stored.image.id,
-            digest: stored.image.target,
-            status: PullStatus::Downloaded,
-        })
+        Ok(Pulled { image: stored.image.id, digest: stored.image.target, status: PullStatus::Downloaded })
     }
 
     /// One `HEAD` tells whether the tag still points to what is here.
@@ -154,16 +150,15 @@ impl Engine {
                 downloads.push(download(client, &resolved.source, layer, ingest, tail, &slots, progress));
             }
             let fetched: Vec<_> = runtime.block_on(join_all(downloads));
-            let placed: Vec<_> = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or(Err(None)))
-                .collect();
+            let placed: Vec<_> =
+                threads.into_iter().map(|thread| thread.join().unwrap_or(Err(None))).collect();
             settle(fetched, placed)
         });
         for size in outcome? {
             unpacked += size;
         }
-        let (writers, ingests): (Vec<_>, Vec<_>) = parts.into_iter().map(|part| (part.writer, part.ingest)).unzip();
+        let (writers, ingests): (Vec<_>, Vec<_>) =
+            parts.into_iter().map(|part| (part.writer, part.ingest)).unzip();
         store.publish(writers.into_iter().flatten().collect(), ingests)?;
         for layer in &resolved.image.layers {
             progress.layer(layer.digest.short(), Phase::Complete);
@@ -188,7 +183,11 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
         progress.layer(layer.digest.short(), Phase::Pulling);
         if let Some(other) = wanted.insert(layer.digest.clone(), layer.clone()) {
             if other.diff_id != layer.diff_id {
-                return Err(StoreError::DigestMismatch { expected: other.diff_id, found: layer.diff_id.clone() }.into());
+                return Err(StoreError::DigestMismatch {
+                    expected: other.diff_id,
+                    found: layer.diff_id.clone(),
+                }
+                .into());
             }
         }
     }
@@ -205,10 +204,10 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
             continue;
         };
         let ingest = store.content().ingest(&digest, layer.size)?;
-        let tail = Arc::new(Tail::new(&ingest).map_err(|source| EngineError::Path {
-            path: ingest.path().to_owned(),
-            source,
-        })?);
+        let tail = Arc::new(
+            Tail::new(&ingest)
+                .map_err(|source| EngineError::Path { path: ingest.path().to_owned(), source })?,
+        );
         parts.push(Part { layer, writer: Some(writer), ingest, tail });
     }
     Ok((parts, unpacked))

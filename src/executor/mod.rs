@@ -32,8 +32,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ContainerId, ErrorKind, Kind, NetworkMode, Packaging, Platform};
 pub use crate::model::Root;
+use crate::model::{ContainerId, ErrorKind, Kind, NetworkMode, Packaging, Platform};
 pub use select::{SelectError, default_platforms, entries, select};
 
 /// An executor as the host side knows it.

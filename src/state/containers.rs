@@ -86,6 +86,11 @@ impl Database {
         Ok(all)
     }
 
+    /// The containers whose record says this.
+    pub fn containers_with_status(&self, wanted: RuntimeStatus) -> Result<Vec<Container>, StateError> {
+        self.read("list containers", |c| select(c, "WHERE status = ?1", [status(wanted)]))
+    }
+
     /// The containers that a user's word may mean: the one with this very name or id, else all whose id begins with it.
     pub fn containers_matching(&self, query: &str) -> Result<Vec<Container>, StateError> {
         let name = query.strip_prefix('/').unwrap_or(query);

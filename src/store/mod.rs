@@ -29,7 +29,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::model::Digest;
+use crate::model::{ContainerId, Digest};
 
 pub use content::{Content, Ingest};
 pub use error::{EntryRefusal, LayerError, StoreError};
@@ -118,6 +118,11 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The directory of a container's files.
+    pub fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.container_root().join(id.as_str())
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {

@@ -51,7 +51,9 @@ impl Liveness {
         match file.try_lock() {
             Ok(()) => Ok(Claim::Free(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(Claim::Held),
-            Err(TryLockError::Error(source)) => Err(SupervisorError::file("locking", &run.join(NAME))(source)),
+            Err(TryLockError::Error(source)) => {
+                Err(SupervisorError::file("locking", &run.join(NAME))(source))
+            }
         }
     }
 }

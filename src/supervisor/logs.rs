@@ -109,12 +109,14 @@ impl Log {
 
 /// Where to end a part of an over-long line, so that no character is cut when it is text.
 fn part_end(line: &[u8]) -> usize {
-    (MAX_RECORD - 3..=MAX_RECORD).rev().find(|at| line.get(*at).is_none_or(|b| b & 0xc0 != 0x80)).unwrap_or(MAX_RECORD)
+    (MAX_RECORD - 3..=MAX_RECORD)
+        .rev()
+        .find(|at| line.get(*at).is_none_or(|b| b & 0xc0 != 0x80))
+        .unwrap_or(MAX_RECORD)
 }
 
 fn encode(to: &mut Vec<u8>, stream: Stream, text: &[u8]) {
-    let entry =
-        LogEntry { log: String::from_utf8_lossy(text).into_owned(), stream, time: Timestamp::now() };
+    let entry = LogEntry { log: String::from_utf8_lossy(text).into_owned(), stream, time: Timestamp::now() };
     let before = to.len();
     if serde_json::to_writer(&mut *to, &entry).is_ok() {
         to.push(b'\n');

@@ -18,9 +18,7 @@ use super::hub::{Client, Hub};
 use super::logs::{Log, Stream};
 use super::protocol::{Event, Failure, Frame, Launch, Request, STDIN_WINDOW};
 use super::{Liveness, SupervisorError, log_path};
-use crate::executor::{
-    self, Create, ExecError, Executor, Exit, Process, Settings, Stdio, Task, WindowSize,
-};
+use crate::executor::{self, Create, ExecError, Executor, Exit, Process, Settings, Stdio, Task, WindowSize};
 use crate::model::{ErrorKind, Kind, RunState, RuntimeStatus, Timestamp};
 use crate::state::Database;
 use crate::store::Store;

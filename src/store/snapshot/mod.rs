@@ -19,23 +19,8 @@ pub use copy::Copy;
 pub use overlay::Overlay;
 
 use super::{Store, StoreError};
+pub use crate::model::Root;
 use crate::model::{ContainerId, Digest};
-
-/// What a container's root is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Root {
-    /// An overlay mount, for the runtime to make.
-    Overlay {
-        /// Read-only directories, topmost first (the order of the mount option).
-        lower: Vec<PathBuf>,
-        /// Where changes go.
-        upper: PathBuf,
-        /// Overlayfs's own, empty.
-        work: PathBuf,
-    },
-    /// A directory of its own.
-    Directory(PathBuf),
-}
 
 /// A way to make roots.
 pub trait Snapshotter: Debug + Send + Sync {
