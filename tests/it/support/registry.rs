@@ -28,7 +28,6 @@ pub(crate) fn address() -> &'static str {
     &SHARED.get_or_init(start).address
 }
 
-#[expect(clippy::zombie_processes, reason = "it ends after this process, which has nobody to wait for it")]
 fn start() -> Registry {
     let mut child = Command::new(tree().join("fixtures/registry"))
         .stdin(Stdio::piped())
