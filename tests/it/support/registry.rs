@@ -3,12 +3,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 struct Registry {
     address: String,
-    _alive: ChildStdin,
+    /// Its standard input is what keeps it serving.
+    _child: Child,
 }
 
 static SHARED: OnceLock<Registry> = OnceLock::new();
@@ -36,5 +37,5 @@ fn start() -> Registry {
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its address");
     assert!(line.ends_with('\n'), "fixtures/registry ended without an address");
-    Registry { address: line.trim().to_owned(), _alive: child.stdin.take().expect("piped") }
+    Registry { address: line.trim().to_owned(), _child: child }
 }
