@@ -70,11 +70,14 @@ fn some<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 /// Binds a core module to WASI p1.
 pub(crate) fn core(engine: &Engine, module: &Module) -> Result<Linked, LinkError> {
     let mut linker = wasmtime::Linker::<P1>::new(engine);
-    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut P1| &mut state.wasi).map_err(LinkError::Mismatch)?;
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut P1| &mut state.wasi)
+        .map_err(LinkError::Mismatch)?;
     // wasmtime-wasi turns a status of 126 and more into a trap; a process may end with any byte.
     linker.allow_shadowing(true);
     linker
-        .func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code & 0xff).into()) })
+        .func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(code & 0xff).into())
+        })
         .map_err(LinkError::Mismatch)?;
     match linker.instantiate_pre(module) {
         Ok(pre) => Ok(Linked::Core(pre)),
@@ -82,7 +85,7 @@ pub(crate) fn core(engine: &Engine, module: &Module) -> Result<Linked, LinkError
             let mut store = wasmtime::Store::new(engine, P1::empty());
             let names: Vec<String> = module
                 .imports()
-                .filter(|import| linker.get(&mut store, import.module(), import.name()).is_none())
+                .filter(|import| linker.get(&mut store, import.module(), import.name()).is_err())
                 .map(|import| format!("{}.{} ({})", import.module(), import.name(), kind_of(&import.ty())))
                 .collect();
             Err(if names.is_empty() { LinkError::Mismatch(error) } else { LinkError::Missing { names } })
@@ -124,24 +127,44 @@ static INTERFACES: &[(&str, Add)] = &[
     ("wasi:cli/terminal-stdout", |l| cli::terminal_stdout::add_to_linker::<P2, WasiCli>(l, P2::cli)),
     ("wasi:cli/terminal-stderr", |l| cli::terminal_stderr::add_to_linker::<P2, WasiCli>(l, P2::cli)),
     ("wasi:clocks/wall-clock", |l| clocks::wall_clock::add_to_linker::<P2, WasiClocks>(l, P2::clocks)),
-    ("wasi:clocks/monotonic-clock", |l| clocks::monotonic_clock::add_to_linker::<P2, WasiClocks>(l, P2::clocks)),
+    ("wasi:clocks/monotonic-clock", |l| {
+        clocks::monotonic_clock::add_to_linker::<P2, WasiClocks>(l, P2::clocks)
+    }),
     ("wasi:filesystem/types", |l| filesystem::types::add_to_linker::<P2, WasiFilesystem>(l, P2::filesystem)),
-    ("wasi:filesystem/preopens", |l| filesystem::preopens::add_to_linker::<P2, WasiFilesystem>(l, P2::filesystem)),
+    ("wasi:filesystem/preopens", |l| {
+        filesystem::preopens::add_to_linker::<P2, WasiFilesystem>(l, P2::filesystem)
+    }),
     ("wasi:io/error", |l| io::error::add_to_linker::<P2, Io>(l, |t| t.ctx().table)),
     ("wasi:io/poll", |l| io::poll::add_to_linker::<P2, Io>(l, |t| t.ctx().table)),
     ("wasi:io/streams", |l| io::streams::add_to_linker::<P2, Io>(l, |t| t.ctx().table)),
     ("wasi:random/random", |l| random::random::add_to_linker::<P2, WasiRandom>(l, |t| t.ctx().ctx.random())),
-    ("wasi:random/insecure", |l| random::insecure::add_to_linker::<P2, WasiRandom>(l, |t| t.ctx().ctx.random())),
-    ("wasi:random/insecure-seed", |l| random::insecure_seed::add_to_linker::<P2, WasiRandom>(l, |t| t.ctx().ctx.random())),
-    ("wasi:sockets/network", |l| {
-        sockets::network::add_to_linker::<P2, WasiSockets>(l, &sockets::network::LinkOptions::default(), P2::sockets)
+    ("wasi:random/insecure", |l| {
+        random::insecure::add_to_linker::<P2, WasiRandom>(l, |t| t.ctx().ctx.random())
     }),
-    ("wasi:sockets/instance-network", |l| sockets::instance_network::add_to_linker::<P2, WasiSockets>(l, P2::sockets)),
+    ("wasi:random/insecure-seed", |l| {
+        random::insecure_seed::add_to_linker::<P2, WasiRandom>(l, |t| t.ctx().ctx.random())
+    }),
+    ("wasi:sockets/network", |l| {
+        sockets::network::add_to_linker::<P2, WasiSockets>(
+            l,
+            &sockets::network::LinkOptions::default(),
+            P2::sockets,
+        )
+    }),
+    ("wasi:sockets/instance-network", |l| {
+        sockets::instance_network::add_to_linker::<P2, WasiSockets>(l, P2::sockets)
+    }),
     ("wasi:sockets/tcp", |l| sockets::tcp::add_to_linker::<P2, WasiSockets>(l, P2::sockets)),
-    ("wasi:sockets/tcp-create-socket", |l| sockets::tcp_create_socket::add_to_linker::<P2, WasiSockets>(l, P2::sockets)),
+    ("wasi:sockets/tcp-create-socket", |l| {
+        sockets::tcp_create_socket::add_to_linker::<P2, WasiSockets>(l, P2::sockets)
+    }),
     ("wasi:sockets/udp", |l| sockets::udp::add_to_linker::<P2, WasiSockets>(l, P2::sockets)),
-    ("wasi:sockets/udp-create-socket", |l| sockets::udp_create_socket::add_to_linker::<P2, WasiSockets>(l, P2::sockets)),
-    ("wasi:sockets/ip-name-lookup", |l| sockets::ip_name_lookup::add_to_linker::<P2, WasiSockets>(l, P2::sockets)),
+    ("wasi:sockets/udp-create-socket", |l| {
+        sockets::udp_create_socket::add_to_linker::<P2, WasiSockets>(l, P2::sockets)
+    }),
+    ("wasi:sockets/ip-name-lookup", |l| {
+        sockets::ip_name_lookup::add_to_linker::<P2, WasiSockets>(l, P2::sockets)
+    }),
 ];
 
 /// Finds who provides an import such as `wasi:cli/exit@0.2.3`. All of 0.2 is one compatible line (semver).
@@ -201,5 +224,8 @@ pub(crate) fn entry(module: &Module, name: &str) -> Result<(), LinkError> {
     if callable {
         return Ok(());
     }
-    Err(LinkError::NoEntry { entry: format!("function `{name}` without parameters and results"), exports: some(module.exports().map(|e| e.name())) })
+    Err(LinkError::NoEntry {
+        entry: format!("function `{name}` without parameters and results"),
+        exports: some(module.exports().map(|e| e.name())),
+    })
 }

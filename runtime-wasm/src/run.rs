@@ -114,10 +114,11 @@ impl Interrupter {
         self.engine.increment_epoch();
         self.shared.notify.notify_one();
         let shared = Arc::clone(&self.shared);
-        let spawned = std::thread::Builder::new().name("wasm-grace".to_owned()).stack_size(64 << 10).spawn(move || {
-            std::thread::sleep(GRACE);
-            shared.finish(Exit::Interrupted);
-        });
+        let spawned =
+            std::thread::Builder::new().name("wasm-grace".to_owned()).stack_size(64 << 10).spawn(move || {
+                std::thread::sleep(GRACE);
+                shared.finish(Exit::Interrupted);
+            });
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread to give up on a guest that hangs in a system call");
         }
@@ -161,7 +162,11 @@ impl Program {
         let stderr = Arc::clone(&stdio[2]);
         let engine = self.engine().clone();
         let (sender, done) = oneshot::channel();
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), notify: Notify::new(), done: Mutex::new(Some(sender)) });
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            notify: Notify::new(),
+            done: Mutex::new(Some(sender)),
+        });
         let interrupter = Interrupter { shared: Arc::clone(&shared), engine: engine.clone() };
         let start: Box<dyn FnOnce(&Arc<Shared>) -> Exit + Send> = match linked {
             Linked::Core(pre) => {
@@ -171,7 +176,9 @@ impl Program {
                 Box::new(move |shared| {
                     drive(shared, &stderr, async move {
                         let instance = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                        let entry = instance.get_typed_func::<(), ()>(&mut store, &entry).map_err(Failure::Instance)?;
+                        let entry = instance
+                            .get_typed_func::<(), ()>(&mut store, &entry)
+                            .map_err(Failure::Instance)?;
                         entry.call_async(&mut store, ()).await.map_err(Failure::Guest)?;
                         Ok(0)
                     })
@@ -183,7 +190,8 @@ impl Program {
                 Box::new(move |shared| {
                     drive(shared, &stderr, async move {
                         let command = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                        let result = command.wasi_cli_run().call_run(&mut store).await.map_err(Failure::Guest)?;
+                        let result =
+                            command.wasi_cli_run().call_run(&mut store).await.map_err(Failure::Guest)?;
                         Ok(i32::from(result.is_err()))
                     })
                 })
@@ -195,7 +203,9 @@ impl Program {
             .name("wasm".to_owned())
             .spawn(move || {
                 let exit = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| start(&shared)));
-                shared.finish(exit.unwrap_or_else(|_| Exit::Failed { message: "the sandbox panicked, which is a bug of the host".to_owned() }));
+                shared.finish(exit.unwrap_or_else(|_| Exit::Failed {
+                    message: "the sandbox panicked, which is a bug of the host".to_owned(),
+                }));
             })
             .map_err(RunError::Thread)?;
         Ok(Running { done, interrupter })
@@ -203,7 +213,11 @@ impl Program {
 }
 
 /// Sets limits and the epoch's callback.
-fn prepare<T: Send + 'static>(store: &mut Store<T>, shared: &Arc<Shared>, meter: impl (Fn(&mut T) -> &mut crate::limits::Meter) + Send + Sync + 'static) {
+fn prepare<T: Send + 'static>(
+    store: &mut Store<T>,
+    shared: &Arc<Shared>,
+    meter: impl (Fn(&mut T) -> &mut crate::limits::Meter) + Send + Sync + 'static,
+) {
     store.limiter(move |state| meter(state) as &mut dyn ResourceLimiter);
     let shared = Arc::clone(shared);
     store.epoch_deadline_callback(move |_| {
@@ -248,7 +262,9 @@ fn drive(shared: &Shared, stderr: &File, guest: impl Future<Output = Result<i32,
         Some(Err(Failure::Guest(error))) => ended(&error, stderr),
         Some(Err(Failure::Instance(error))) => match ended(&error, stderr) {
             // A start function may exit, trap or be interrupted; anything else never ran.
-            Exit::Trapped { message } if error.downcast_ref::<wasmtime::Trap>().is_none() => Exit::Failed { message },
+            Exit::Trapped { message } if error.downcast_ref::<wasmtime::Trap>().is_none() => {
+                Exit::Failed { message }
+            }
             exit => exit,
         },
     }

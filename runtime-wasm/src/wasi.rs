@@ -140,8 +140,16 @@ pub(crate) fn p2(grants: &mut Grants, stdio: [Arc<File>; 3]) -> Result<P2, Grant
     Ok(P2 { ctx, table: ResourceTable::new(), meter: Meter::new(grants.limits) })
 }
 
-fn builder(grants: &Grants, [stdin, stdout, stderr]: [Arc<File>; 3], kind: Kind) -> Result<WasiCtxBuilder, GrantError> {
-    let strings = grants.args.iter().chain(grants.env.iter().flat_map(|(name, value)| [name, value])).chain(&grants.cwd);
+fn builder(
+    grants: &Grants,
+    [stdin, stdout, stderr]: [Arc<File>; 3],
+    kind: Kind,
+) -> Result<WasiCtxBuilder, GrantError> {
+    let strings = grants
+        .args
+        .iter()
+        .chain(grants.env.iter().flat_map(|(name, value)| [name, value]))
+        .chain(&grants.cwd);
     if let Some(value) = strings.into_iter().find(|value| value.contains('\0')) {
         return Err(GrantError::Nul { value: value.clone() });
     }
