@@ -1,5 +1,6 @@
 //! Programs in the sandbox, through the public interface. Guests are text, so that the test needs no compiler for them.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
