@@ -27,7 +27,7 @@ pub mod wasm;
 use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,14 @@ pub struct Workload {
     pub program: Option<String>,
     /// What the user asked for beyond running it.
     pub wants: Vec<Want>,
+}
+
+impl Workload {
+    /// Whether the program's name says that it is WebAssembly.
+    pub fn names_wasm_file(&self) -> bool {
+        let extension = self.program.as_deref().and_then(|program| Path::new(program).extension());
+        extension.is_some_and(|extension| extension == "wasm")
+    }
 }
 
 /// Something that not every executor can do.

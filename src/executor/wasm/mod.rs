@@ -30,7 +30,6 @@ mod terminal;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -62,8 +61,7 @@ pub const ENTRY: Entry = Entry {
 };
 
 fn admit(workload: &Workload) -> Result<(), Refusal> {
-    let named = workload.program.as_deref().is_some_and(|program| program.ends_with(".wasm"));
-    if !workload.platform.is_wasi() && !named && workload.packaging == Packaging::Image {
+    if !workload.platform.is_wasi() && !workload.names_wasm_file() && workload.packaging == Packaging::Image {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
     match workload.wants.first() {
@@ -227,12 +225,12 @@ impl Executor for Wasm {
     }
 }
 
-fn grants(process: Process, stdio: Stdio, root: &RootDir) -> Result<(Grants, Option<Pty>), ExecError> {
-    let (mut grants, terminal) = match stdio {
+fn grants(process: Process, streams: Stdio, root: &RootDir) -> Result<(Grants, Option<Pty>), ExecError> {
+    let (mut grants, terminal) = match streams {
         Stdio::Files { stdin, stdout, stderr } => (Grants::new(stdin, stdout, stderr), None),
         Stdio::Terminal(size) => {
-            let (pty, [stdin, stdout, stderr]) = terminal::open(size)?;
-            (Grants { terminal: true, ..Grants::new(stdin, stdout, stderr) }, Some(pty))
+            let (pty, [input, output, errors]) = terminal::open(size)?;
+            (Grants { terminal: true, ..Grants::new(input, output, errors) }, Some(pty))
         }
     };
     grants.args = process.args;
