@@ -223,6 +223,16 @@ pub struct Exit {
     pub oom_killed: bool,
 }
 
+/// Drops on a thread what may wait for a disk when it is dropped, such as the last descriptor of an overlay (its end writes
+/// its file system out: milliseconds). A process that ends meanwhile does it in the kernel.
+fn drop_later(slow: impl Send + 'static) {
+    let dropped = std::thread::Builder::new().stack_size(64 << 10).spawn(move || drop(slow));
+    if let Err(error) = dropped {
+        // Then it was dropped here.
+        tracing::debug!(%error, "no thread to drop something slow");
+    }
+}
+
 /// Makes tasks; lives only in the supervisor process.
 #[async_trait]
 pub trait Executor: Debug + Send + Sync {
