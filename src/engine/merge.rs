@@ -266,7 +266,7 @@ mod tests {
             (&["PATH=/bin"], &["Z=1"], &["Z=1", "PATH=/bin"]),
             (&[], &["Z=1"], &["Z=1"]),
             (&["PATH=/bin"], &["PATH=/q"], &["PATH=/q"]),
-            (&[], &["A=a=b", "a b=c", " A=c", "A=\"q\""], &["A=a=b", "a b=c", " A=c", "A=\"q\""]),
+            (&[], &["A=a=b", "a b=c", " A=c", "Q=\"q\""], &["A=a=b", "a b=c", " A=c", "Q=\"q\""]),
             // A bare name takes away, and a later value gives again.
             (&["A=3", "B=2"], &["A"], &["B=2"]),
             (&["A=3"], &["A=1", "A"], &[]),
