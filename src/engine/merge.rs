@@ -213,13 +213,15 @@ mod tests {
         ImageConfig { entrypoint: strings(entrypoint), cmd: strings(cmd), ..ImageConfig::default() }
     }
 
+    /// Image; entry point and command wished for; entry point and command to come.
+    type Case<'a> = (&'a ImageConfig, Option<&'a [&'a str]>, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
     #[test]
     fn entry_points_and_commands() {
         let plain = image(&[], &[]);
         let path = image(&[], &["c1", "c2"]);
         let only = image(&["/bin/ep"], &[]);
         let full = full();
-        type Case<'a> = (&'a ImageConfig, Option<&'a [&'a str]>, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
         let cases: &[Case<'_>] = &[
             (&full, None, &[], &["/bin/ep", "x"], &["c1", "c2"]),
             (&full, None, &["a", "b"], &["/bin/ep", "x"], &["a", "b"]),
