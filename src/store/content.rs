@@ -117,7 +117,7 @@ impl Content<'_> {
         Ok(())
     }
 
-    fn lock_path(&self, digest: &Digest) -> PathBuf {
+    fn lock_path(self, digest: &Digest) -> PathBuf {
         self.store.ingests().join(format!("{}.lock", digest.hex()))
     }
 }

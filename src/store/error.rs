@@ -64,7 +64,7 @@ pub enum StoreError {
     /// A layer could not be unpacked.
     #[error("cannot unpack the layer {}", layer.short())]
     Layer {
-        /// DiffID of the layer.
+        /// `DiffID` of the layer.
         layer: Digest,
         /// Why.
         #[source]
