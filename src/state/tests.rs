@@ -85,10 +85,10 @@ fn an_image_in_use_stays_and_what_nobody_uses_is_collected() {
     db.remove_container(&user.id).unwrap();
     let layer = image.layers[0].diff_id.clone();
     let (leased, stray) = (Digest::of(b"leased"), Digest::of(b"stray"));
-    let present = [layer.clone(), leased.clone(), stray.clone()];
+    let present = [layer, leased.clone(), stray.clone()];
     let lease = db.lease(std::slice::from_ref(&leased)).unwrap();
     let unused = || db.collect(Content::Layer, &present, Ok::<_, std::io::Error>).unwrap();
-    assert_eq!(unused(), [stray.clone()]);
+    assert_eq!(unused(), std::slice::from_ref(&stray));
     db.remove_image(&image.id).unwrap();
     db.release(lease).unwrap();
     assert_eq!(unused(), present);

@@ -31,7 +31,8 @@ fn archive(items: &[Item<'_>]) -> Vec<u8> {
         header.set_entry_type(*kind);
         header.set_mode(0o755);
         header.set_mtime(1000);
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         let link = matches!(*kind, S | H);
         // Written raw: the crate's own setters refuse the names that matter here.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());

@@ -13,6 +13,7 @@ use super::apply::Meta;
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// A component of an entry's name, as this system has it.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
 pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
     Some(OsStr::from_bytes(bytes).to_owned())
 }

@@ -58,7 +58,9 @@ pub(super) fn run<T>(
     thread::scope(|scope| {
         let hashing = scope.spawn(move || {
             let mut hash = Sha256::new();
-            hashed.iter().for_each(|block| hash.update(&*block));
+            for block in hashed {
+                hash.update(&*block);
+            }
             Digest::from_hash(hash.finalize().into())
         });
         let decompression = scope.spawn(move || produce(reader, kind, limits, &to_place, &to_hash));
