@@ -1,0 +1,70 @@
+//! A container's root where nothing can be mounted: a directory, held as a capability.
+//!
+//! Invariant: no path in it leads out of it. Unlike on Linux an absolute link inside it is refused and not followed from the
+//! root: the capability has no notion of a root.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use cap_std::fs::Dir;
+
+use super::memo::Identity;
+use crate::executor::{ExecError, Refusal, Root};
+use crate::model::ErrorKind;
+
+/// A root, as long as this lives.
+#[derive(Debug)]
+pub(super) struct RootDir {
+    dir: Dir,
+    path: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("opening `{}`", path.display())]
+struct RootError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Opens a root.
+pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
+    let Root::Directory(path) = root else {
+        return Err(Refusal::Cannot {
+            executor: super::NAME,
+            what: "lay directories over one another on this host",
+        }
+        .into());
+    };
+    match Dir::open_ambient_dir(path, cap_std::ambient_authority()) {
+        Ok(dir) => Ok(RootDir { dir, path: path.clone() }),
+        Err(source) => Err(ExecError::failed(
+            ErrorKind::Unavailable,
+            "preparing the container's root",
+            RootError { path: path.clone(), source },
+        )),
+    }
+}
+
+impl RootDir {
+    /// A path to it for this process.
+    pub(super) fn host_path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Opens a file in it to be read.
+    pub(super) fn open(&self, path: &str) -> io::Result<File> {
+        let metadata = self.dir.metadata(path)?;
+        if !metadata.is_file() {
+            // Opening a FIFO would wait for its writer, and opening a directory is not possible everywhere.
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(self.dir.open(path)?.into_std())
+    }
+
+    /// Nothing here identifies the content of a file without reading it.
+    #[expect(clippy::unused_self, reason = "the twin uses it")]
+    pub(super) fn identity(&self, _: &File) -> Option<Identity> {
+        None
+    }
+}
