@@ -94,3 +94,15 @@ impl Kind for Fault {
         }
     }
 }
+
+impl Fault {
+    /// The exit status where it is not the one of its kind: docker finds these before it asks its daemon.
+    pub(super) fn status(&self) -> Option<u8> {
+        matches!(self, Self::Conflict(_) | Self::NoTerminal).then_some(1)
+    }
+
+    /// Whether the command's help would say what is wrong.
+    pub(super) fn is_usage(&self) -> bool {
+        matches!(self, Self::Flag { .. } | Self::Conflict(_) | Self::NotYet { .. })
+    }
+}
