@@ -6,6 +6,7 @@
 
 mod completion;
 mod fault;
+mod filter;
 mod flags;
 mod images;
 mod info;
