@@ -9,7 +9,7 @@ use crate::model::{ErrorKind, Kind};
 
 /// A command's failure.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub(super) enum Fault {
     /// The engine's own.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -29,9 +29,6 @@ pub enum Fault {
         /// What is wrong with it.
         rule: String,
     },
-    /// Two flags that exclude one another.
-    #[error("conflicting options: {0}")]
-    Conflict(&'static str),
     /// Something docker has and this version does not.
     #[error("{what} is not supported yet")]
     NotYet {
@@ -75,9 +72,7 @@ impl Kind for Fault {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(error) => error.kind(),
-            Self::Template(_) | Self::Flag { .. } | Self::Conflict(_) | Self::NoTerminal => {
-                ErrorKind::InvalidInput
-            }
+            Self::Template(_) | Self::Flag { .. } | Self::NoTerminal => ErrorKind::InvalidInput,
             Self::NotYet { .. } => ErrorKind::Unsupported,
             Self::CidFile(_) => ErrorKind::Conflict,
             Self::Output(_) | Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,
@@ -96,13 +91,13 @@ impl Kind for Fault {
 }
 
 impl Fault {
-    /// The exit status where it is not the one of its kind: docker finds these before it asks its daemon.
+    /// The exit status where it is not the one of its kind: docker finds this one before it asks its daemon.
     pub(super) fn status(&self) -> Option<u8> {
-        matches!(self, Self::Conflict(_) | Self::NoTerminal).then_some(1)
+        matches!(self, Self::NoTerminal).then_some(1)
     }
 
     /// Whether the command's help would say what is wrong.
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::Flag { .. } | Self::Conflict(_) | Self::NotYet { .. })
+        matches!(self, Self::Flag { .. } | Self::NotYet { .. })
     }
 }

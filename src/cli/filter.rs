@@ -11,7 +11,8 @@ pub(super) struct Filters(Vec<(String, String)>);
 impl Filters {
     /// Parses `key=value`; a key that is not known to the command is an error.
     pub(super) fn parse(given: &[String], known: &[&str]) -> Result<Self, Fault> {
-        let wrong = |value: &str, rule: String| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
+        let wrong =
+            |value: &str, rule: String| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
         let mut all = Vec::new();
         for text in given {
             let Some((key, value)) = text.split_once('=') else {

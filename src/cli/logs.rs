@@ -24,7 +24,14 @@ pub(super) struct Logs {
     #[arg(long, value_name = "string", value_parser = moment)]
     since: Option<Timestamp>,
     /// Number of lines to show from the end of the logs
-    #[arg(short = 'n', long, value_name = "string", default_value = "all", hide_default_value = true, allow_negative_numbers = true)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "string",
+        default_value = "all",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
     tail: String,
     /// Show timestamps
     #[arg(short, long)]
@@ -95,7 +102,8 @@ impl Logs {
     }
 
     fn wants(&self, entry: &LogEntry) -> bool {
-        self.since.is_none_or(|since| entry.time >= since) && self.until.is_none_or(|until| entry.time <= until)
+        self.since.is_none_or(|since| entry.time >= since)
+            && self.until.is_none_or(|until| entry.time <= until)
     }
 
     /// Where the last lines begin; a line may have several records. As with docker, what is no number is all.
@@ -140,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_tail_counts_lines_not_records() {
-        let entry = |text: &str| LogEntry { log: text.into(), stream: Stream::Stdout, time: Timestamp::UNIX_EPOCH };
+        let entry =
+            |text: &str| LogEntry { log: text.into(), stream: Stream::Stdout, time: Timestamp::UNIX_EPOCH };
         let all = [entry("a\n"), entry("b1"), entry("b2\n"), entry("c\n")];
         let all: Vec<_> = all.iter().collect();
         for (tail, start) in [("all", 0), ("0", 4), ("1", 3), ("2", 1), ("3", 0), ("99", 0), ("-1", 0)] {

@@ -66,8 +66,7 @@ pub(super) struct Ps {
 
 impl Ps {
     pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let filters =
-            Filters::parse(&self.filter, &["id", "name", "label", "status", "exited", "ancestor"])?;
+        let filters = Filters::parse(&self.filter, &["id", "name", "label", "status", "exited", "ancestor"])?;
         let flag = |value: &str, rule: &str| Fault::Flag {
             flag: "--filter",
             value: value.to_owned(),
@@ -109,9 +108,7 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
     filters.pass("id", |id| container.id.as_str().starts_with(id))
         && filters.pass("name", |name| container.name.contains(name.trim_start_matches('/')))
         && filters.pass("status", |wish| state == wish)
-        && filters.pass("exited", |code| {
-            state == "exited" && code.parse() == Ok(container.state.exit_code)
-        })
+        && filters.pass("exited", |code| state == "exited" && code.parse() == Ok(container.state.exit_code))
         && filters.pass("ancestor", image)
         && filters.pass_labels(&container.config.labels)
 }

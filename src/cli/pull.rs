@@ -33,8 +33,8 @@ impl Pull {
             printer.line(reference.canonical())?;
             return Ok(0);
         }
-        let tagged = self.name.contains('@')
-            || self.name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        let tagged =
+            self.name.contains('@') || self.name.rsplit('/').next().is_some_and(|last| last.contains(':'));
         if let (false, Some(tag)) = (tagged, reference.tag()) {
             printer.line(format!("Using default tag: {tag}"))?;
         }

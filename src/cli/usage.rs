@@ -105,7 +105,9 @@ fn wanted(command: &Command) -> &'static str {
     match words.as_slice() {
         [] => "accepts no arguments",
         [one] if !one.is_required_set() => "accepts at most 1 argument",
-        [one] if one.get_num_args().is_some_and(|range| range.max_values() > 1) => "requires at least 1 argument",
+        [one] if one.get_num_args().is_some_and(|range| range.max_values() > 1) => {
+            "requires at least 1 argument"
+        }
         [_] => "requires 1 argument",
         _ => "requires at least 1 argument",
     }
@@ -119,20 +121,37 @@ mod tests {
     #[test]
     fn complaints_are_dockers() {
         for (typed, expected, status) in [
-            ("run --bogus x", "unknown flag: --bogus\n\nUsage:  umiak run [OPTIONS] IMAGE [COMMAND] [ARG...]", 125),
-            ("run", "umiak: 'umiak run' requires at least 1 argument\n\nUsage:  umiak run [OPTIONS] IMAGE", 1),
+            (
+                "run --bogus x",
+                "unknown flag: --bogus\n\nUsage:  umiak run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+                125,
+            ),
+            (
+                "run",
+                "umiak: 'umiak run' requires at least 1 argument\n\nUsage:  umiak run [OPTIONS] IMAGE",
+                1,
+            ),
             ("runn", "umiak: unknown command: umiak runn\n\nDid you mean this?\n\tumiak run\n", 1),
             ("ps x", "umiak: 'umiak ps' accepts no arguments\n", 1),
             ("pull a b", "umiak: 'umiak pull' requires 1 argument\n", 1),
             ("run --name", "flag needs an argument: --name\n", 125),
-            ("run --rm=maybe x", "invalid argument \"maybe\" for \"--rm\" flag: expected true or false\n", 125),
+            (
+                "run --rm=maybe x",
+                "invalid argument \"maybe\" for \"--rm\" flag: expected true or false\n",
+                125,
+            ),
             ("run -Z x", "unknown shorthand flag: 'Z' in -Z\n", 125),
             ("run --pull=bogus x", "invalid argument \"bogus\" for \"--pull\" flag: must be one of", 125),
             ("image bogus", "umiak: unknown command: umiak image bogus\n", 1),
             ("--root /x rm", "umiak: 'umiak rm' requires at least 1 argument\n", 1),
-            ("--bogus", "unknown flag: --bogus\n\nUsage:  umiak [OPTIONS] COMMAND\n\nRun 'umiak --help'", 125),
+            (
+                "--bogus",
+                "unknown flag: --bogus\n\nUsage:  umiak [OPTIONS] COMMAND\n\nRun 'umiak --help'",
+                125,
+            ),
         ] {
-            let words: Vec<OsString> = std::iter::once("umiak").chain(typed.split(' ')).map(Into::into).collect();
+            let words: Vec<OsString> =
+                std::iter::once("umiak").chain(typed.split(' ')).map(Into::into).collect();
             let root = super::super::Arguments::command();
             let error = root.clone().try_get_matches_from(&words).unwrap_err();
             let (text, code) = complaint(&error, root, &words);

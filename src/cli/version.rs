@@ -30,7 +30,8 @@ impl Version {
         let all = json!({ "Client": part.clone(), "Server": part });
         match self.format.as_deref() {
             None => printer.write(
-                format!("umiak:\n Version:           {version}\n OS/Arch:           {os}/{arch}\n").as_bytes(),
+                format!("umiak:\n Version:           {version}\n OS/Arch:           {os}/{arch}\n")
+                    .as_bytes(),
             )?,
             Some("json") => printer.line(all)?,
             Some(template) => printer.line(Template::parse(template)?.value(&all)?)?,

@@ -154,7 +154,9 @@ pub(super) fn image(view: &ImageView) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ContainerConfig, ContainerId, Digest, ExecutorChoice, HostConfig, Platform, RunState};
+    use crate::model::{
+        ContainerConfig, ContainerId, Digest, ExecutorChoice, HostConfig, Platform, RunState,
+    };
 
     #[test]
     fn a_container_has_dockers_fields() {

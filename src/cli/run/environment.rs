@@ -12,10 +12,15 @@ use crate::cli::fault::Fault;
 pub(super) fn read(files: &[PathBuf]) -> Result<Vec<String>, Fault> {
     let mut all = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Fault::File { action: "reading", path: path.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Fault::File {
+            action: "reading",
+            path: path.clone(),
+            source,
+        })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             let key = line.split('=').next().unwrap_or_default();
             if key.is_empty() || key.contains(char::is_whitespace) {
                 return Err(Fault::Flag {

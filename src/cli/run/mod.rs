@@ -175,7 +175,8 @@ impl Run {
         let progress: &dyn Progress = if self.quiet { &Silent } else { &shown };
         let (container, _) = engine.create(&options, progress)?;
         if let Some(path) = &self.cidfile {
-            let written = File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));
+            let written =
+                File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));
             written.map_err(|source| Fault::File { action: "writing", path: path.clone(), source })?;
         }
         if self.detach {
@@ -222,7 +223,8 @@ mod tests {
 
     #[test]
     fn flags_are_combined_repeated_and_negated_as_docker_has_them() {
-        let run = parse(&["-it", "-i", "--rm=false", "-hweb", "-e", "A=1", "-e=B=2", "-eC", "--sig-proxy=0", "x"]);
+        let run =
+            parse(&["-it", "-i", "--rm=false", "-hweb", "-e", "A=1", "-e=B=2", "-eC", "--sig-proxy=0", "x"]);
         assert!(run.interactive && run.tty && !run.rm && !run.sig_proxy && !run.detach);
         assert_eq!(run.hostname.as_deref(), Some("web"));
         assert_eq!(run.env, ["A=1", "B=2", "C"]);

@@ -48,7 +48,11 @@ pub(super) fn take_over(proxy: bool, tty: bool) -> io::Result<Option<Sender<Cont
     Ok(Some(to))
 }
 
-fn pass_on(runtime: &tokio::runtime::Runtime, mut streams: Vec<(Signal, Option<u8>)>, from: &Receiver<Control>) {
+fn pass_on(
+    runtime: &tokio::runtime::Runtime,
+    mut streams: Vec<(Signal, Option<u8>)>,
+    from: &Receiver<Control>,
+) {
     let Ok(control) = from.recv() else { return };
     runtime.block_on(async {
         loop {
