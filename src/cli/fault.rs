@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::output::OutputError;
+use super::output::error::chain;
 use super::output::template::TemplateError;
 use crate::engine::EngineError;
 use crate::model::{ErrorKind, Kind};
@@ -29,14 +30,9 @@ pub(super) enum Fault {
         /// What is wrong with it.
         rule: String,
     },
-    /// Something docker has and this version does not.
-    #[error("{what} is not supported yet")]
-    NotYet {
-        /// What was asked for.
-        what: String,
-        /// What to do instead.
-        instead: &'static str,
-    },
+    /// A flag's value, with what its parser says of it.
+    #[error("{}", chain(&**.0))]
+    Value(Box<dyn Kind + Send + Sync>),
     /// `-it`, but no terminal to be seen.
     #[error("the input device is not a TTY")]
     NoTerminal,
@@ -72,8 +68,8 @@ impl Kind for Fault {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(error) => error.kind(),
+            Self::Value(error) => error.kind(),
             Self::Template(_) | Self::Flag { .. } | Self::NoTerminal => ErrorKind::InvalidInput,
-            Self::NotYet { .. } => ErrorKind::Unsupported,
             Self::CidFile(_) => ErrorKind::Conflict,
             Self::Output(_) | Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,
             Self::Json(_) => ErrorKind::Internal,
@@ -83,7 +79,7 @@ impl Kind for Fault {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Engine(error) => error.hints(),
-            Self::NotYet { instead, .. } => vec![(*instead).to_owned()],
+            Self::Value(error) => error.hints(),
             Self::NoTerminal => vec!["leave out -t where standard input is no terminal".to_owned()],
             _ => Vec::new(),
         }
@@ -91,6 +87,11 @@ impl Kind for Fault {
 }
 
 impl Fault {
+    /// A flag's value is wrong.
+    pub(super) fn value(error: impl Kind + Send + Sync + 'static) -> Self {
+        Self::Value(Box::new(error))
+    }
+
     /// The exit status where it is not the one of its kind: docker finds this one before it asks its daemon.
     pub(super) fn status(&self) -> Option<u8> {
         matches!(self, Self::NoTerminal).then_some(1)
@@ -98,6 +99,6 @@ impl Fault {
 
     /// Whether the command's help would say what is wrong.
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::Flag { .. } | Self::NotYet { .. })
+        matches!(self, Self::Flag { .. } | Self::Value(_))
     }
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
+use super::args::signal;
 use super::fault::Fault;
-use super::flags::signal;
 use super::output::Printer;
 use crate::engine::Engine;
 
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 #[command(help_template = super::HELP, override_usage = "umiak kill [OPTIONS] CONTAINER [CONTAINER...]", args_override_self = true)]
 pub(super) struct Kill {
     /// Signal to send to the container (default KILL)
-    #[arg(short, long, value_name = "string", value_parser = signal, default_value = "KILL", hide_default_value = true)]
+    #[arg(short, long, value_name = "string", value_parser = signal::parse, default_value = "KILL", hide_default_value = true)]
     signal: u8,
     #[arg(required = true, hide = true)]
     containers: Vec<String>,

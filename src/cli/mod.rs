@@ -4,6 +4,7 @@
 //! here decides what the engine does. What an argument means is told here, what [`output`] shows comes from values of
 //! `model`; the engine is opened after the arguments have been found good.
 
+pub mod args;
 mod completion;
 mod fault;
 mod filter;

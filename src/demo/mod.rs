@@ -74,7 +74,8 @@ pub fn layout() -> Layout {
             })
         })
         .collect();
-    let index = json!({"manifests": entries, "mediaType": INDEX, "schemaVersion": 2}).to_string().into_bytes();
+    let index =
+        json!({"manifests": entries, "mediaType": INDEX, "schemaVersion": 2}).to_string().into_bytes();
     let digest = Digest::of(&index);
     let mut blobs = vec![(digest.clone(), index)];
     let mut variants = Vec::new();

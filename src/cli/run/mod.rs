@@ -1,7 +1,6 @@
 //! `umiak run`.
 
 mod attach;
-mod environment;
 #[cfg(unix)]
 #[path = "signals_unix.rs"]
 mod signals;
@@ -15,13 +14,13 @@ mod terminal;
 #[path = "terminal_other.rs"]
 mod terminal;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::args::{env, hostname, label, name, network, signal};
 use super::fault::Fault;
 use super::flags::{self, switch};
 use super::output::Printer;
@@ -111,8 +110,7 @@ impl Run {
     pub(super) fn check(&self) -> Result<(), Fault> {
         self.network()?;
         if let Some(text) = &self.stop_signal {
-            let wrong = |rule| Fault::Flag { flag: "--stop-signal", value: text.clone(), rule };
-            flags::signal(text).map_err(wrong)?;
+            signal::parse(text).map_err(Fault::value)?;
         }
         if let Some(path) = self.cidfile.as_ref().filter(|path| path.exists()) {
             return Err(Fault::CidFile(path.clone()));
@@ -121,14 +119,9 @@ impl Run {
     }
 
     fn network(&self) -> Result<NetworkMode, Fault> {
-        match self.network.as_deref() {
-            None | Some("none") => Ok(NetworkMode::None),
-            Some("host") => Ok(NetworkMode::Host),
-            Some(other) => Err(Fault::NotYet {
-                what: format!("network `{other}`"),
-                instead: "bridging is not there yet: use --network none (the default) or --network host",
-            }),
-        }
+        self.network
+            .as_deref()
+            .map_or(Ok(NetworkMode::None), |text| network::parse(text).map_err(Fault::value))
     }
 
     fn options(&self) -> Result<CreateOptions, Fault> {
@@ -136,31 +129,30 @@ impl Run {
             Some((image, command)) => (image.clone(), command.to_vec()),
             None => (String::new(), Vec::new()),
         };
-        let mut labels = BTreeMap::new();
-        let from_files = environment::read(&self.label_file)?;
-        for label in from_files.iter().chain(&self.label) {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
-            labels.insert(key.to_owned(), value.to_owned());
-        }
-        let mut env = environment::read(&self.env_file)?;
-        env.extend_from_slice(&self.env);
+        let host = |key: &str| std::env::var_os(key);
+        let hostname = self.hostname.as_deref().map_or(Ok(None), hostname::parse).map_err(Fault::value)?;
+        let name = self.name.as_deref().map_or(Ok(None), name::wanted).map_err(Fault::value)?;
         let wishes = Wishes {
-            entrypoint: self.entrypoint.clone(),
+            // An empty one takes the image's away.
+            entrypoint: self
+                .entrypoint
+                .clone()
+                .map(|one| if one.is_empty() { Vec::new() } else { vec![one] }),
             command,
-            env: environment::resolve(env, |key| std::env::var(key).ok())?,
+            env: env::variables(&self.env_file, &self.env, &host).map_err(Fault::value)?,
             working_dir: self.workdir.clone(),
-            user: self.user.clone(),
-            hostname: self.hostname.clone(),
-            labels,
+            user: self.user.clone().filter(|user| !user.is_empty()),
+            hostname,
+            labels: label::labels(&self.label_file, &self.label).map_err(Fault::value)?,
             stop_signal: self.stop_signal.clone(),
             tty: self.tty,
-            interactive: self.interactive,
-            attach: !self.detach,
+            open_stdin: self.interactive,
+            attach_stdin: self.interactive && !self.detach,
         };
         Ok(CreateOptions {
             image,
             wishes,
-            name: self.name.clone(),
+            name,
             platform: self.platform.clone(),
             runtime: self.runtime.clone(),
             pull: self.pull.map_or(PullPolicy::Missing, |pull| pull.0),
