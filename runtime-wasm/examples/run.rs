@@ -14,13 +14,7 @@ fn main() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
     let source = Source { input: Input::Path(Path::new(&path)), digest: None };
     let program = runtime.load(&source, &mut |_size| {})?;
 
-    let own = |stream: io::Result<std::os::fd::OwnedFd>| stream.map(File::from);
-    use std::os::fd::AsFd as _;
-    let mut grants = Grants::new(
-        own(io::stdin().as_fd().try_clone_to_owned())?,
-        own(io::stdout().as_fd().try_clone_to_owned())?,
-        own(io::stderr().as_fd().try_clone_to_owned())?,
-    );
+    let mut grants = Grants::new(own(&io::stdin())?, own(&io::stdout())?, own(&io::stderr())?);
     grants.args = args;
     grants.preopens = vec![Preopen { host: ".".into(), guest: "/".into(), read_only: false }];
     let exit = program.run(grants)?.wait();
@@ -28,4 +22,14 @@ fn main() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
         Exit::Code(code) => u8::try_from(code).unwrap_or(1).into(),
         other => u8::try_from(other.status()).unwrap_or(1).into(),
     })
+}
+
+#[cfg(unix)]
+fn own(stream: &impl std::os::fd::AsFd) -> io::Result<File> {
+    stream.as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(windows)]
+fn own(stream: &impl std::os::windows::io::AsHandle) -> io::Result<File> {
+    stream.as_handle().try_clone_to_owned().map(File::from)
 }

@@ -20,6 +20,7 @@ mod limits;
 mod link;
 mod module;
 mod run;
+mod sleep;
 mod stdio;
 mod wasi;
 

@@ -19,6 +19,7 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{I32Exit, WasiView as _};
 
+use crate::sleep;
 use crate::wasi::{P1, P2};
 
 /// The module name of WASI p1.
@@ -78,6 +79,15 @@ pub(crate) fn core(engine: &Engine, module: &Module) -> Result<Linked, LinkError
         .func_wrap(PREVIEW1, "proc_exit", |code: i32| -> wasmtime::Result<()> {
             Err(I32Exit(code & 0xff).into())
         })
+        .map_err(LinkError::Mismatch)?;
+    linker
+        .func_wrap_async(
+            PREVIEW1,
+            "poll_oneoff",
+            |caller: wasmtime::Caller<'_, P1>, args: sleep::Arguments| {
+                Box::new(sleep::poll_oneoff(caller, args))
+            },
+        )
         .map_err(LinkError::Mismatch)?;
     match linker.instantiate_pre(module) {
         Ok(pre) => Ok(Linked::Core(pre)),

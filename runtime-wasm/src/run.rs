@@ -3,8 +3,8 @@
 //! A guest runs on a thread of its own with a small single-threaded tokio runtime, so that a caller's runtime is never blocked by a guest
 //! and the start pays for no pool. It is stopped in three ways at once: an epoch for code that loops, a dropped future for a wait (a read of
 //! a pipe, a sleep), and, for a system call that hangs (a FIFO or a dead network disk in a preopen), giving up on the thread after
-//! [`GRACE`]: the run is then reported as interrupted while its thread stays until the call returns, and no guest code runs
-//! after it (the next epoch check ends it). Ending the process is the last word; a supervisor does that anyway.
+//! [`GRACE`]: the run is then reported as interrupted while its thread stays until the call returns, and the guest
+//! ends at its next epoch check (a loop or a call) after that. Ending the process is the last word; a supervisor does that anyway.
 //!
 //! Not a ticking thread for epochs: nothing ticks while nobody interrupts. An interrupt raises the engine's epoch once; every guest of that
 //! engine then looks at its own flag and all but one go on.
@@ -125,6 +125,9 @@ impl Interrupter {
     }
 }
 
+/// The body of a guest's thread.
+type Start = Box<dyn FnOnce(&Arc<Shared>) -> Exit + Send>;
+
 /// A program that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -168,7 +171,7 @@ impl Program {
             done: Mutex::new(Some(sender)),
         });
         let interrupter = Interrupter { shared: Arc::clone(&shared), engine: engine.clone() };
-        let start: Box<dyn FnOnce(&Arc<Shared>) -> Exit + Send> = match linked {
+        let start: Start = match linked {
             Linked::Core(pre) => {
                 let mut store = Store::new(&engine, wasi::p1(&mut grants, stdio)?);
                 prepare(&mut store, &shared, |state| &mut state.meter);

@@ -8,7 +8,7 @@
 //! resolution of our own in front of wasmtime's, which is where sandboxes of this kind have had their holes.
 //!
 //! **Working directory.** WASI has none. p2 has `initial-cwd`, p1 nothing; wasi-libc (which Rust's std uses in both) strips leading `/`
-//! and `./` from paths and preopens alike, so that a preopen `.` cannot be told from `/` and would capture absolute paths as well. So no `.` is preopened
+//! and `./` from paths and preopens alike, so that a preopen `.` cannot be told from `/`: whichever comes last in the list gets every path, absolute ones too (seen with Rust 1.95's p1 and p2). So no `.` is preopened
 //! next to `/`: the working directory is given as `initial-cwd` and as `$PWD` (Go's runtime takes it from there), and a wasi-libc
 //! guest resolves relative paths from `/`, as under every other WASI runtime. Without a preopen of `/`, `.` is free: grant it as a [`Preopen`].
 
@@ -168,11 +168,11 @@ fn builder(
         }
     }
     for (stream, file) in [stdin, stdout, stderr].into_iter().enumerate() {
-        let stdio = Stdio::new(file, grants.terminal, broken);
+        let shared = Stdio::new(file, grants.terminal, broken);
         match stream {
-            0 => wasi.stdin(stdio),
-            1 => wasi.stdout(stdio),
-            _ => wasi.stderr(stdio),
+            0 => wasi.stdin(shared),
+            1 => wasi.stdout(shared),
+            _ => wasi.stderr(shared),
         };
     }
     for preopen in &grants.preopens {

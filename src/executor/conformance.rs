@@ -240,7 +240,11 @@ impl Made {
     }
 }
 
-async fn admission(subject: &dyn Subject) -> Outcome {
+fn admission(subject: &dyn Subject) -> std::future::Ready<Outcome> {
+    std::future::ready(admits(subject))
+}
+
+fn admits(subject: &dyn Subject) -> Outcome {
     let entry = subject.entry();
     (entry.admit)(&subject.taken()).map_err(|refusal| format!("refused what it takes: {refusal}"))?;
     match subject.refused().into_iter().find(|workload| (entry.admit)(workload).is_ok()) {

@@ -19,6 +19,7 @@ use runtime_linux::{
     Cause, CgroupPlan, Created, InitFailure, Limits, Mount, Network, Plan, Propagation, SpawnError,
     StartError, cgroups,
 };
+use rustix::fs::{Mode, OFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -114,9 +115,16 @@ fn spawned(
         reason = "sound for an OwnedFd; its successor is unsafe for every type, and this crate has no unsafe code"
     )]
     let ended = AsyncFd::with_interest(ended, Interest::READABLE).map_err(watch)?;
+    let root = rustix::fs::open(
+        format!("/proc/{}/root", process.pid()),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| watch(error.into()))?;
     Ok(LinuxTask {
         id: id.clone(),
         pid: process.pid(),
+        root,
         terminal: process.take_terminal().map(Pty),
         ended,
         state: Mutex::new(State { process, exit: None }),
@@ -283,6 +291,9 @@ struct LinuxTask {
     id: ContainerId,
     pid: u32,
     terminal: Option<Pty>,
+    /// Held to the end: the last who lets go of an overlay waits for a disk, and that must not be the process, whose end would
+    /// be seen only afterwards.
+    root: OwnedFd,
     /// Readable from the end of the process on, for every waiter.
     ended: AsyncFd<OwnedFd>,
     state: Mutex<State>,
@@ -358,10 +369,11 @@ impl Task for LinuxTask {
     }
 
     async fn delete(self: Box<Self>) -> Result<(), ExecError> {
-        let Self { id, state, ended, .. } = *self;
+        let Self { id, state, ended, root, .. } = *self;
         drop(ended);
         // Kills and reaps the first process; with it the kernel ends its whole namespace.
         drop(state);
+        super::drop_later(root);
         sweep(&id)
     }
 

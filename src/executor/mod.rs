@@ -27,7 +27,7 @@ pub mod wasm;
 use std::error::Error as StdError;
 use std::fmt::Debug;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,14 @@ pub struct Workload {
     pub program: Option<String>,
     /// What the user asked for beyond running it.
     pub wants: Vec<Want>,
+}
+
+impl Workload {
+    /// Whether the program's name says that it is WebAssembly.
+    pub fn names_wasm_file(&self) -> bool {
+        let extension = self.program.as_deref().and_then(|program| Path::new(program).extension());
+        extension.is_some_and(|extension| extension == "wasm")
+    }
 }
 
 /// Something that not every executor can do.
@@ -198,6 +206,16 @@ pub struct Exit {
     pub code: i32,
     /// The kernel's out-of-memory killer did it.
     pub oom_killed: bool,
+}
+
+/// Drops on a thread what may wait for a disk when it is dropped, such as the last descriptor of an overlay (its end writes
+/// its file system out: milliseconds). A process that ends meanwhile does it in the kernel.
+fn drop_later(slow: impl Send + 'static) {
+    let dropped = std::thread::Builder::new().stack_size(64 << 10).spawn(move || drop(slow));
+    if let Err(error) = dropped {
+        // Then it was dropped here.
+        tracing::debug!(%error, "no thread to drop something slow");
+    }
 }
 
 /// Makes tasks; lives only in the supervisor process.

@@ -72,14 +72,15 @@ pub fn select<'a>(
 }
 
 fn by_rule<'a>(entries: &'a [Entry], workload: &Workload) -> Result<(&'a Entry, String), SelectError> {
-    let wasm_file = workload.program.as_deref().is_some_and(|program| program.ends_with(".wasm"));
     let (name, reason) = match workload.packaging {
         Packaging::WasmArtifact => ("wasm", "the image is a Wasm OCI artifact".to_owned()),
         Packaging::WasmLayer => ("wasm", "the image's layer is a WebAssembly file".to_owned()),
         Packaging::Image if workload.platform.is_wasi() => {
             ("wasm", format!("the image is for {}", workload.platform))
         }
-        Packaging::Image if wasm_file => ("wasm", "the program's name ends in `.wasm`".to_owned()),
+        Packaging::Image if workload.names_wasm_file() => {
+            ("wasm", "the program's name ends in `.wasm`".to_owned())
+        }
         Packaging::Image => ("linux", format!("the image is for {}", workload.platform)),
     };
     let entry = entries.iter().find(|e| e.name == name).ok_or_else(|| SelectError::Unknown {

@@ -25,7 +25,7 @@ pub struct Container {
     pub image: Digest,
     /// The image as the user named it, in familiar form.
     pub image_name: String,
-    /// DiffIDs of its layers, lowest first: what its root is made of even when the image's name has moved on.
+    /// `DiffID`s of its layers, lowest first: what its root is made of even when the image's name has moved on.
     pub layers: Vec<Digest>,
     /// The platform that its image is for.
     pub platform: Platform,

@@ -87,7 +87,7 @@ impl FromStr for Platform {
                 && p.len() <= 32
                 && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
-        if !parts.iter().all(|p| plain(&p)) {
+        if !parts.iter().all(|p| plain(p)) {
             return Err(error());
         }
         match parts.as_slice() {

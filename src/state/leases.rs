@@ -19,12 +19,12 @@ pub struct LeaseId(i64);
 pub enum Content {
     /// Blobs by digest: manifests, configs, layers as distributed.
     Blob,
-    /// Unpacked layers by DiffID.
+    /// Unpacked layers by `DiffID`.
     Layer,
 }
 
 impl Database {
-    /// Holds some content (digests of blobs, DiffIDs of layers) for the caller.
+    /// Holds some content (digests of blobs, `DiffIDs` of layers) for the caller.
     pub fn lease(&self, content: &[Digest]) -> Result<LeaseId, StateError> {
         self.write("take a lease", Durable::Process, |t| {
             t.prepare_cached("INSERT INTO leases (taken) VALUES (?1)")?

@@ -1,1 +1,194 @@
+use std::collections::BTreeMap;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
 
+use super::*;
+use crate::model::{
+    Container, ContainerConfig, ContainerId, Digest, ExecutorChoice, HostConfig, Image, ImageConfig,
+    Kind as _, Layer, LayerKind, Packaging, Platform, RunState, RuntimeStatus, Timestamp,
+};
+
+fn image(seed: &str, platform: &str) -> Image {
+    Image {
+        id: Digest::of(seed.as_bytes()),
+        manifest: Digest::of(format!("{seed} manifest").as_bytes()),
+        target: Digest::of(format!("{seed} target").as_bytes()),
+        platform: platform.parse::<Platform>().unwrap(),
+        platform_as_published: platform.into(),
+        packaging: Packaging::Image,
+        created: None,
+        author: None,
+        config: ImageConfig::default(),
+        layers: vec![Layer {
+            digest: Digest::of(format!("{seed} gz").as_bytes()),
+            diff_id: Digest::of(format!("{seed} layer").as_bytes()),
+            size: 1,
+            kind: LayerKind::TarGzip,
+        }],
+        unpacked_size: 1,
+        history: Vec::new(),
+    }
+}
+
+fn container(number: u32, name: &str, image: &Image) -> Container {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    Container {
+        id: ContainerId::from_bytes(id),
+        name: name.into(),
+        created: Timestamp::from_second(i64::from(number)).unwrap(),
+        image: image.id.clone(),
+        image_name: "x".into(),
+        layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+        platform: image.platform.clone(),
+        executor: ExecutorChoice { name: "linux".into(), reason: "test".into() },
+        config: ContainerConfig::default(),
+        host: HostConfig::default(),
+        state: RunState::default(),
+    }
+}
+
+#[test]
+fn a_name_moves_between_images_of_one_platform_and_is_shared_by_several_platforms() {
+    let root = tempfile::tempdir().unwrap();
+    let db = Database::open(root.path()).unwrap();
+    let (old, new, wasm) = (image("a", "linux/amd64"), image("b", "linux/amd64"), image("c", "wasi/wasm"));
+    for image in [&old, &wasm, &new] {
+        db.put_image(image, Some("x:latest")).unwrap();
+    }
+    assert_eq!(db.image(&old.id).unwrap().unwrap().names, Vec::<String>::new());
+    assert_eq!(db.image_by_name("x:latest", None).unwrap().len(), 2);
+    let linux = db.image_by_name("x:latest", Some(&new.platform)).unwrap();
+    assert_eq!(linux.iter().map(|s| &s.image).collect::<Vec<_>>(), [&new]);
+    db.tag(&wasm.id, "y:1").unwrap();
+    assert_eq!(db.image(&wasm.id).unwrap().unwrap().names, ["x:latest", "y:1"]);
+    assert_eq!(db.untag("x:latest").unwrap().len(), 2);
+    assert_eq!(db.images().unwrap().len(), 3);
+    assert_eq!(db.images_by_id_prefix(old.id.short()).unwrap().len(), 1);
+    assert!(matches!(db.tag(&Digest::of(b"none"), "z"), Err(StateError::NoImage { .. })));
+}
+
+#[test]
+fn an_image_in_use_stays_and_what_nobody_uses_is_collected() {
+    let root = tempfile::tempdir().unwrap();
+    let db = Database::open(root.path()).unwrap();
+    let image = image("a", "linux/amd64");
+    db.put_image(&image, None).unwrap();
+    let user = container(1, "one", &image);
+    db.insert_container(&user).unwrap();
+    let error = db.remove_image(&image.id).unwrap_err();
+    assert!(
+        matches!(&error, StateError::InUse { containers, .. } if containers == std::slice::from_ref(&user.id))
+    );
+    assert_eq!(error.kind(), crate::model::ErrorKind::Conflict);
+    db.remove_container(&user.id).unwrap();
+    let layer = image.layers[0].diff_id.clone();
+    let (leased, stray) = (Digest::of(b"leased"), Digest::of(b"stray"));
+    let present = [layer, leased.clone(), stray.clone()];
+    let lease = db.lease(std::slice::from_ref(&leased)).unwrap();
+    let unused = || db.collect(Content::Layer, &present, Ok::<_, std::io::Error>).unwrap();
+    assert_eq!(unused(), std::slice::from_ref(&stray));
+    db.remove_image(&image.id).unwrap();
+    db.release(lease).unwrap();
+    assert_eq!(unused(), present);
+    db.lease(&present).unwrap();
+    assert_eq!(unused(), []);
+    assert_eq!(db.expire_leases(Timestamp::now()).unwrap(), 1);
+    assert_eq!(unused(), present);
+}
+
+#[test]
+fn one_of_eight_threads_gets_a_name() {
+    let root = tempfile::tempdir().unwrap();
+    let image = image("a", "linux/amd64");
+    Database::open(root.path()).unwrap().put_image(&image, None).unwrap();
+    let barrier = Barrier::new(8);
+    let results: Vec<_> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..8)
+            .map(|number| {
+                let (image, barrier, root) = (&image, &barrier, root.path());
+                scope.spawn(move || {
+                    let db = Database::open(root).unwrap();
+                    barrier.wait();
+                    db.insert_container(&container(number, "same", image))
+                })
+            })
+            .collect();
+        handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    let taken =
+        |r: &&Result<(), StateError>| matches!(r, Err(StateError::NameTaken { name, .. }) if name == "same");
+    assert_eq!(results.iter().filter(taken).count(), 7);
+}
+
+#[test]
+fn containers_are_found_by_name_and_prefix_and_keep_the_last_state() {
+    let root = tempfile::tempdir().unwrap();
+    let db = Database::open(root.path()).unwrap();
+    let image = image("a", "linux/amd64");
+    db.put_image(&image, None).unwrap();
+    for (number, name) in [(0xabcd_0001, "one"), (0xabcd_0002, "two"), (0x1234_0000, "abcd")] {
+        db.insert_container(&container(number, name, &image)).unwrap();
+    }
+    for (query, names) in [
+        ("one", vec!["one"]),
+        ("/one", vec!["one"]),
+        ("abcd", vec!["abcd"]),
+        ("abcd0", vec!["one", "two"]),
+        ("", vec![]),
+        ("%", vec![]),
+        ("ABCD0", vec![]),
+    ] {
+        let found = db.containers_matching(query).unwrap();
+        assert_eq!(found.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), names, "{query}");
+    }
+    let id = container(0xabcd_0001, "one", &image).id;
+    let running = RunState { status: RuntimeStatus::Running, pid: 7, ..RunState::default() };
+    db.set_run_state(&id, &running).unwrap();
+    assert_eq!(db.container(&id).unwrap().unwrap().state, running);
+    let counts = BTreeMap::from([("created".to_owned(), 2), ("running".to_owned(), 1)]);
+    assert_eq!(db.count_containers().unwrap(), counts);
+    let absent = container(9, "x", &image).id;
+    assert!(matches!(db.set_run_state(&absent, &running), Err(StateError::NoContainer { .. })));
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_untouched() {
+    let root = tempfile::tempdir().unwrap();
+    drop(Database::open(root.path()).unwrap());
+    let raw = rusqlite::Connection::open(root.path().join(Database::FILE)).unwrap();
+    raw.pragma_update(None, "user_version", 99).unwrap();
+    let error = Database::open(root.path()).unwrap_err();
+    assert!(matches!(error, StateError::NewerSchema { found: 99, known: 1 }));
+}
+
+/// Figures, for people: `cargo test --release --lib state -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+#[expect(clippy::print_stderr, reason = "its purpose")]
+fn figures() {
+    let root = tempfile::tempdir().unwrap();
+    let image = image("a", "linux/amd64");
+    let db = Database::open(root.path()).unwrap();
+    db.put_image(&image, Some("x")).unwrap();
+    for number in 0..1000 {
+        db.insert_container(&container(number, &format!("c{number}"), &image)).unwrap();
+    }
+    let start = Instant::now();
+    assert_eq!(db.containers().unwrap().len(), 1000);
+    eprintln!("containers() of 1000: {:?}", start.elapsed());
+    drop(db);
+    let start = Instant::now();
+    for _ in 0..100 {
+        Database::open(root.path()).unwrap().image_by_name("x", None).unwrap();
+    }
+    eprintln!("open and one read: {:?}", start.elapsed() / 100);
+    let db = Database::open(root.path()).unwrap();
+    let start = Instant::now();
+    for _ in 0..100 {
+        db.set_run_state(&container(1, "", &image).id, &RunState::default()).unwrap();
+    }
+    eprintln!("set_run_state: {:?}", start.elapsed() / 100);
+}

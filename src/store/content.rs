@@ -88,14 +88,14 @@ impl Content<'_> {
     pub fn ingest(&self, digest: &Digest, size: u64) -> Result<Ingest, StoreError> {
         let path = self.lock_path(digest);
         let lock = Lock::wait(&path).map_err(StoreError::io("lock", &path))?;
-        Ingest::open(self, lock, digest, size)
+        Ingest::open(*self, lock, digest, size)
     }
 
     /// Like [`Self::ingest`], but `None` at once if another process fetches the blob.
     pub fn try_ingest(&self, digest: &Digest, size: u64) -> Result<Option<Ingest>, StoreError> {
         let path = self.lock_path(digest);
         let lock = Lock::attempt(&path).map_err(StoreError::io("lock", &path))?;
-        lock.map(|lock| Ingest::open(self, lock, digest, size)).transpose()
+        lock.map(|lock| Ingest::open(*self, lock, digest, size)).transpose()
     }
 
     /// The digests of all blobs.
@@ -117,7 +117,7 @@ impl Content<'_> {
         Ok(())
     }
 
-    fn lock_path(&self, digest: &Digest) -> PathBuf {
+    fn lock_path(self, digest: &Digest) -> PathBuf {
         self.store.ingests().join(format!("{}.lock", digest.hex()))
     }
 }
@@ -137,7 +137,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    fn open(content: &Content<'_>, lock: Lock, digest: &Digest, size: u64) -> Result<Self, StoreError> {
+    fn open(content: Content<'_>, lock: Lock, digest: &Digest, size: u64) -> Result<Self, StoreError> {
         let partial = content.store.ingests().join(format!("{}.part", digest.hex()));
         let target = content.path(digest);
         let mut ingest = Self {

@@ -64,7 +64,7 @@ pub enum StoreError {
     /// A layer could not be unpacked.
     #[error("cannot unpack the layer {}", layer.short())]
     Layer {
-        /// DiffID of the layer.
+        /// `DiffID` of the layer.
         layer: Digest,
         /// Why.
         #[source]
@@ -164,14 +164,15 @@ fn io_kind(error: &io::Error) -> ErrorKind {
 impl Kind for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { source, .. } => io_kind(source),
-            Self::Version { .. } => ErrorKind::Unsupported,
-            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } | Self::TooLarge { .. } => {
-                ErrorKind::InvalidInput
+            Self::Io { source, .. } | Self::Layer { source: LayerError::Write { source, .. }, .. } => {
+                io_kind(source)
             }
+            Self::Version { .. } => ErrorKind::Unsupported,
             Self::Missing { .. } => ErrorKind::NotFound,
-            Self::Layer { source: LayerError::Write { source, .. }, .. } => io_kind(source),
-            Self::Layer { .. } => ErrorKind::InvalidInput,
+            Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::Layer { .. } => ErrorKind::InvalidInput,
         }
     }
 

@@ -4,7 +4,7 @@
 //! version            layout version; another one is refused
 //! blobs/sha256/HEX   manifests, configs, layers as distributed
 //! ingest/            downloads that are not whole: HEX.part, HEX.lock
-//! layers/HEX/        unpacked layers, by DiffID; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
+//! layers/HEX/        unpacked layers, by `DiffID`; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
 //! containers/ID/     upper, work (overlay) or root (copy)
 //! ```
 //! Invariants:
@@ -12,7 +12,7 @@
 //! - Everything that a crash leaves behind is recognised by its name and by not being locked; [`Store::sweep`] removes it.
 //! - Every path that comes from an image is followed component by component through open directories (see [`layer`]).
 //!
-//! Layers are keyed by DiffID and not by chain, so that the layers of one image are unpacked at the same time, straight from
+//! Layers are keyed by `DiffID` and not by chain, so that the layers of one image are unpacked at the same time, straight from
 //! the download, and shared in any order. The price is told in [`layer`].
 
 mod content;
@@ -84,7 +84,7 @@ impl Store {
         Content { store: self }
     }
 
-    /// Unpacked layers by DiffID.
+    /// Unpacked layers by `DiffID`.
     pub fn layers(&self) -> Layers<'_> {
         Layers { store: self }
     }

@@ -41,7 +41,7 @@ impl Store {
             Ok(())
         })?;
         each(&self.ingests(), |path, name| {
-            if name.ends_with(".lock") {
+            if path.extension().is_some_and(|extension| extension == "lock") {
                 drop(Lock::attempt(path)?);
             } else if older(path, keep)? {
                 if let Some(hex) = name.strip_suffix(".part") {

@@ -7,10 +7,8 @@
 //! Where polling is not to be had (Windows), reads happen on tokio's blocking threads and writes on the guest's thread.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
-
-use wasmtime_wasi::p2::StreamError;
 
 #[cfg(unix)]
 mod unix;
@@ -28,15 +26,6 @@ pub(crate) enum Broken {
     Errno,
     /// p2: as the stream's state `closed`.
     Closed,
-}
-
-impl Broken {
-    fn error(self, error: io::Error) -> StreamError {
-        if self == Self::Closed && error.kind() == io::ErrorKind::BrokenPipe {
-            return StreamError::Closed;
-        }
-        StreamError::LastOperationFailed(error.into())
-    }
 }
 
 /// Whether the guest is told that this is a terminal.

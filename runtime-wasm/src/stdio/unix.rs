@@ -22,6 +22,15 @@ const PIPE_ROOM: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 /// The most one read or write of a regular file moves.
 const CHUNK: usize = 64 << 10;
 
+impl Broken {
+    fn error(self, error: io::Error) -> StreamError {
+        if self == Self::Closed && error.kind() == io::ErrorKind::BrokenPipe {
+            return StreamError::Closed;
+        }
+        StreamError::LastOperationFailed(error.into())
+    }
+}
+
 /// One stream; clones share the file and its registration.
 #[derive(Clone)]
 pub(crate) struct Stdio(Arc<Inner>);

@@ -30,7 +30,6 @@ mod terminal;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -62,8 +61,7 @@ pub const ENTRY: Entry = Entry {
 };
 
 fn admit(workload: &Workload) -> Result<(), Refusal> {
-    let named = workload.program.as_deref().is_some_and(|program| program.ends_with(".wasm"));
-    if !workload.platform.is_wasi() && !named && workload.packaging == Packaging::Image {
+    if !workload.platform.is_wasi() && !workload.names_wasm_file() && workload.packaging == Packaging::Image {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
     match workload.wants.first() {
@@ -215,7 +213,8 @@ impl Executor for Wasm {
         Ok(Box::new(WasmTask {
             program,
             terminal,
-            state: Mutex::new(State::Created(Box::new(grants), root)),
+            state: Mutex::new(State::Created(Box::new(grants))),
+            root,
             signal: Arc::default(),
             exit: watch::Sender::new(None),
         }))
@@ -227,12 +226,12 @@ impl Executor for Wasm {
     }
 }
 
-fn grants(process: Process, stdio: Stdio, root: &RootDir) -> Result<(Grants, Option<Pty>), ExecError> {
-    let (mut grants, terminal) = match stdio {
+fn grants(process: Process, streams: Stdio, root: &RootDir) -> Result<(Grants, Option<Pty>), ExecError> {
+    let (mut grants, terminal) = match streams {
         Stdio::Files { stdin, stdout, stderr } => (Grants::new(stdin, stdout, stderr), None),
         Stdio::Terminal(size) => {
-            let (pty, [stdin, stdout, stderr]) = terminal::open(size)?;
-            (Grants { terminal: true, ..Grants::new(stdin, stdout, stderr) }, Some(pty))
+            let (pty, [input, output, errors]) = terminal::open(size)?;
+            (Grants { terminal: true, ..Grants::new(input, output, errors) }, Some(pty))
         }
     };
     grants.args = process.args;
@@ -265,8 +264,8 @@ struct Started;
 
 #[derive(Debug)]
 enum State {
-    /// What it will run with; the root's descriptor must live until then.
-    Created(Box<Grants>, RootDir),
+    /// What it will run with.
+    Created(Box<Grants>),
     Started(Interrupter),
     /// It was taken to be started, and was not.
     Spent,
@@ -276,6 +275,8 @@ enum State {
 struct WasmTask {
     program: Program,
     terminal: Option<Pty>,
+    /// Held to the end: the last who closes an overlay waits for a disk, and that must not be the guest.
+    root: RootDir,
     state: Mutex<State>,
     /// The signal that ends the guest; 0 for none yet.
     signal: Arc<AtomicU8>,
@@ -317,15 +318,13 @@ impl Task for WasmTask {
 
     async fn start(&self) -> Result<(), ExecError> {
         let mut state = self.state();
-        if !matches!(*state, State::Created(..)) {
+        if !matches!(*state, State::Created(_)) {
             return Err(ExecError::failed(ErrorKind::Conflict, "starting the program", Started));
         }
-        let State::Created(grants, root) = std::mem::replace(&mut *state, State::Spent) else {
+        let State::Created(grants) = std::mem::replace(&mut *state, State::Spent) else {
             return Err(ExecError::NotRunning);
         };
         let running = self.program.run(*grants).map_err(not_started)?;
-        // The guest has its own descriptor now.
-        drop(root);
         *state = State::Started(running.interrupter());
         drop(state);
         let (signal, ended) = (Arc::clone(&self.signal), self.exit.clone());
@@ -363,6 +362,7 @@ impl Task for WasmTask {
         if self.exit.borrow().is_none() && self.interrupt(9) {
             self.wait().await?;
         }
+        super::drop_later(self.root);
         Ok(())
     }
 

@@ -1,7 +1,12 @@
 //! The adapter on real modules, and the suite for executors.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::io::Read as _;
+#[cfg(unix)]
+use std::os::fd::OwnedFd as Owned;
+#[cfg(windows)]
+use std::os::windows::io::OwnedHandle as Owned;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -36,7 +41,7 @@ fn guest(body: &str) -> Vec<u8> {
 }
 
 fn says(text: &str, then: &str) -> Vec<u8> {
-    let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let escaped = text.replace('\n', "\\n");
     let body = format!(
         "(call $put (i32.const 1) (i32.const 1024) (i32.const {})) {then}) (data (i32.const 1024) \"{escaped}\"",
         text.len()
@@ -198,10 +203,6 @@ fn files() -> (Stdio, File) {
     let (read, write) = std::io::pipe().unwrap();
     let null =
         || File::options().read(true).write(true).open(if cfg!(windows) { "NUL" } else { "/dev/null" });
-    #[cfg(unix)]
-    use std::os::fd::OwnedFd as Owned;
-    #[cfg(windows)]
-    use std::os::windows::io::OwnedHandle as Owned;
     let stdio =
         Stdio::Files { stdin: null().unwrap(), stdout: Owned::from(write).into(), stderr: null().unwrap() };
     (stdio, Owned::from(read).into())
@@ -211,7 +212,7 @@ fn text(error: &ExecError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
+        write!(text, ": {error}").unwrap();
         source = error.source();
     }
     text
@@ -389,8 +390,9 @@ async fn wasm_figures() {
             let step = Instant::now();
             let held = root::open(&root).unwrap();
             let rooted = step.elapsed();
+            let step = Instant::now();
             drop(held);
-            let unmounted = step.elapsed() - rooted;
+            let unmounted = step.elapsed();
             let step = Instant::now();
             let task = executor.create(subject.create(root.clone(), files().0)).await.unwrap();
             let created = step.elapsed();

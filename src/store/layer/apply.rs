@@ -299,12 +299,12 @@ impl Placer {
     fn whiteout(&mut self, path: &Path, name: &[u8], hidden: &[u8]) -> Result<(), LayerError> {
         if name == OPAQUE_MARKER {
             let (parent, marker) = self.tree.parent(path)?;
-            let marked = if self.overlay {
+            let written = if self.overlay {
                 attributes::opaque(&parent)
             } else {
                 self.tree.remove(&parent, marker).and_then(|()| parent.create(marker).map(drop))
             };
-            return marked.map_err(write_error(path));
+            return written.map_err(write_error(path));
         }
         if hidden.starts_with(MARKER) {
             // `.wh..wh.plnk` and the like: bookkeeping of aufs.
@@ -344,14 +344,14 @@ impl Placer {
     fn finish(mut self) -> Result<Placed, LayerError> {
         for (path, meta) in std::mem::take(&mut self.directories) {
             let owned = if path.as_os_str().is_empty() {
-                attributes::set(&*self.tree.root(), &meta)
+                attributes::set_directory(&self.tree.root(), &meta)
             } else {
                 // A directory that was replaced later has other attributes, or none to set.
                 let Ok((parent, name)) = self.tree.existing_parent(&path) else { continue };
                 if !parent.symlink_metadata(name).is_ok_and(|there| there.is_dir()) {
                     continue;
                 }
-                parent.open_dir(name).and_then(|directory| attributes::set(&directory, &meta))
+                parent.open_dir(name).and_then(|directory| attributes::set_directory(&directory, &meta))
             };
             self.placed.owners += u64::from(!owned.map_err(write_error(&path))?);
         }
@@ -406,7 +406,7 @@ fn time(text: &str) -> Option<(i64, u32)> {
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let nanoseconds: u32 = format!("{:0<9.9}", fraction).parse().ok()?;
+    let nanoseconds: u32 = format!("{fraction:0<9.9}").parse().ok()?;
     if text.starts_with('-') && nanoseconds > 0 {
         return Some((seconds.checked_sub(1)?, 1_000_000_000 - nanoseconds));
     }

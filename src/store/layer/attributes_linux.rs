@@ -2,17 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use cap_std::fs::Dir;
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::apply::Meta;
 
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// A component of an entry's name, as this system has it.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
 pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
     Some(OsStr::from_bytes(bytes).to_owned())
 }
@@ -64,6 +65,17 @@ pub(super) fn set(file: impl AsFd, meta: &Meta) -> io::Result<bool> {
     Ok(owned)
 }
 
+/// The same directory, open for more than lookups: cap-std opens directories with `O_PATH`.
+pub(in crate::store) fn readable(directory: &Dir) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(fs::openat(directory, ".", flags, Mode::empty())?)
+}
+
+/// Sets everything of a directory. `false`: the owner was left out.
+pub(super) fn set_directory(directory: &Dir, meta: &Meta) -> io::Result<bool> {
+    set(readable(directory)?, meta)
+}
+
 /// Sets owner and times of what cannot be opened: links and nodes.
 pub(super) fn set_at(parent: &Dir, name: &OsStr, meta: &Meta) -> io::Result<bool> {
     let owned = if foreign(meta) {
@@ -78,7 +90,7 @@ pub(super) fn set_at(parent: &Dir, name: &OsStr, meta: &Meta) -> io::Result<bool
 
 /// The mode of a directory that the archive only implies.
 pub(super) fn implied(directory: &Dir) -> io::Result<()> {
-    Ok(fs::fchmod(directory, Mode::from_raw_mode(0o755))?)
+    Ok(fs::fchmod(readable(directory)?, Mode::from_raw_mode(0o755))?)
 }
 
 /// Makes a symbolic link with this very text.
@@ -128,7 +140,7 @@ pub(super) fn whiteout(parent: &Dir, name: &OsStr) -> io::Result<()> {
 
 /// Marks a directory opaque for overlayfs.
 pub(super) fn opaque(directory: &Dir) -> io::Result<()> {
-    Ok(fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())?)
+    Ok(fs::fsetxattr(readable(directory)?, OPAQUE, b"y", XattrFlags::empty())?)
 }
 
 /// Whether a name is an overlay whiteout.
@@ -140,5 +152,6 @@ pub(in crate::store) fn is_whiteout(metadata: &cap_std::fs::Metadata) -> bool {
 /// Whether a directory is marked opaque.
 pub(in crate::store) fn is_opaque(directory: &Dir) -> bool {
     let mut value = [0_u8; 1];
-    fs::fgetxattr(directory, OPAQUE, value.as_mut_slice()).is_ok() && value == *b"y"
+    readable(directory).is_ok_and(|directory| fs::fgetxattr(directory, OPAQUE, value.as_mut_slice()).is_ok())
+        && value == *b"y"
 }

@@ -48,6 +48,11 @@ pub(super) fn set(file: impl Carrier, meta: &Meta) -> io::Result<bool> {
     Ok(meta.uid == 0 && meta.gid == 0)
 }
 
+/// The same for a directory.
+pub(super) fn set_directory(directory: &Dir, meta: &Meta) -> io::Result<bool> {
+    set(directory, meta)
+}
+
 /// Links and nodes carry nothing here.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
 pub(super) fn set_at(_: &Dir, _: &OsStr, meta: &Meta) -> io::Result<bool> {

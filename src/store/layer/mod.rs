@@ -1,4 +1,4 @@
-//! Unpacked layers, by DiffID.
+//! Unpacked layers, by `DiffID`.
 //!
 //! A layer is unpacked on its own, into a directory of its own: no other layer is looked at. Consequences, which docker's
 //! overlay2 driver shares:
@@ -102,7 +102,7 @@ impl Layers<'_> {
         Ok(total)
     }
 
-    /// The DiffIDs of all layers.
+    /// The `DiffIDs` of all layers.
     pub fn list(&self) -> Result<Vec<Digest>, StoreError> {
         super::list_digests(&self.store.layer_root())
     }
@@ -189,13 +189,13 @@ impl LayerWriter {
         self
     }
 
-    /// DiffID of the layer.
+    /// `DiffID` of the layer.
     pub fn diff_id(&self) -> &Digest {
         &self.diff_id
     }
 
     /// Unpacks the layer from its bytes as distributed. The compression of an archive is told from its first bytes, not from
-    /// `kind`: published media types are often wrong, and the DiffID settles what the content is.
+    /// `kind`: published media types are often wrong, and the `DiffID` settles what the content is.
     ///
     /// Decompression and hashing have threads of their own; entries are placed on the caller's. `reader` is read to its
     /// end. Blocking: not for an async thread.

@@ -56,12 +56,14 @@ pub(super) fn run<T>(
     let (to_place, receiver) = sync_channel(DEPTH);
     let (to_hash, hashed) = sync_channel::<Block>(DEPTH);
     thread::scope(|scope| {
-        let hasher = scope.spawn(move || {
+        let hashing = scope.spawn(move || {
             let mut hash = Sha256::new();
-            hashed.iter().for_each(|block| hash.update(&*block));
+            for block in hashed {
+                hash.update(&*block);
+            }
             Digest::from_hash(hash.finalize().into())
         });
-        let producer = scope.spawn(move || produce(reader, kind, limits, &to_place, &to_hash));
+        let decompression = scope.spawn(move || produce(reader, kind, limits, &to_place, &to_hash));
         let mut blocks = Blocks { receiver, block: Block::default(), position: 0 };
         let placed = place(&mut blocks).and_then(|value| {
             // What follows the end of the archive counts for the digest and is otherwise ignored, as GNU tar does.
@@ -70,8 +72,8 @@ pub(super) fn run<T>(
         });
         drop(blocks);
         // A panic of a stage (a bug of ours) is carried on, not hidden.
-        let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let digest = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let produced = decompression.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let digest = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         produced?;
         Ok((placed?, digest))
     })

@@ -102,9 +102,9 @@ impl Tree {
                 Ok(_) => return Err(refused(entry, EntryRefusal::NotDirectory)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
                     here.create_dir(&name).map_err(write_error(entry))?;
-                    let made = here.open_dir(&name).map_err(write_error(entry))?;
-                    super::attributes::implied(&made).map_err(write_error(entry))?;
-                    stack.push(Rc::new(made));
+                    let fresh = here.open_dir(&name).map_err(write_error(entry))?;
+                    super::attributes::implied(&fresh).map_err(write_error(entry))?;
+                    stack.push(Rc::new(fresh));
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {

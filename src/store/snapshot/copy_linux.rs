@@ -32,7 +32,8 @@ pub(super) fn shared(metadata: &Metadata) -> Option<(u64, u64)> {
 
 /// Copies the attributes of a directory.
 pub(super) fn directory(from: &Dir, to: &Dir) -> io::Result<()> {
-    attributes(from, to)
+    use crate::store::layer::attributes::readable;
+    attributes(readable(from)?, readable(to)?)
 }
 
 /// Copies anything that is not a directory.

@@ -1,5 +1,7 @@
 //! Running: exit statuses, the process as the image and the flags describe it, and wasm from each packaging.
+
 mod conformance;
+
 use crate::support::{host::Host, registry, require};
 
 #[test]

@@ -1,0 +1,68 @@
+//! `umiak info`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::fault::Fault;
+use super::output::Printer;
+use super::output::template::Template;
+use crate::engine::Engine;
+use crate::executor;
+
+/// Display system-wide information
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak info [OPTIONS]", args_override_self = true)]
+pub(super) struct Info {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+}
+
+impl Info {
+    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        let summary = engine.summary()?;
+        let executors: Vec<_> = executor::entries().iter().map(|entry| entry.name).collect();
+        let platforms: Vec<_> = executor::default_platforms().iter().map(ToString::to_string).collect();
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let root = engine.root().display().to_string();
+        let version = env!("CARGO_PKG_VERSION");
+        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+        let all = json!({
+            "Containers": summary.containers,
+            "ContainersRunning": summary.running,
+            "ContainersPaused": 0,
+            "ContainersStopped": summary.stopped,
+            "Images": summary.images,
+            "Driver": summary.snapshotter,
+            "Executors": executors,
+            "DefaultPlatforms": platforms,
+            "OSType": os,
+            "Architecture": arch,
+            "NCPU": cpus,
+            "DockerRootDir": root,
+            "RunRoot": engine.run_root().display().to_string(),
+            "ServerVersion": version,
+        });
+        match self.format.as_deref() {
+            Some("json") => printer.line(all)?,
+            Some(template) => printer.line(Template::parse(template)?.value(&all)?)?,
+            None => printer.write(
+                format!(
+                    "Containers: {}\n Running: {}\n Stopped: {}\nImages: {}\nServer Version: {version}\n\
+                     Storage Driver: {}\nExecutors: {}\nDefault Platforms: {}\nOSType: {os}\n\
+                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\n",
+                    summary.containers,
+                    summary.running,
+                    summary.stopped,
+                    summary.images,
+                    summary.snapshotter,
+                    executors.join(" "),
+                    platforms.join(" "),
+                    engine.run_root().display(),
+                )
+                .as_bytes(),
+            )?,
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,84 @@
+//! `umiak inspect`: docker's JSON of containers and images.
+
+mod document;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::fault::Fault;
+use super::output::Printer;
+use super::output::error::report;
+use super::output::template::Template;
+use crate::engine::{Engine, Object};
+
+/// Return low-level information on containers and images
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak inspect [OPTIONS] NAME|ID [NAME|ID...]", args_override_self = true)]
+pub(super) struct Inspect {
+    /// Format output using a custom template: 'json' or a Go template
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+    /// Only inspect objects of the given type (container, image)
+    #[arg(long = "type", value_name = "string")]
+    kind: Option<String>,
+    #[arg(required = true, hide = true)]
+    names: Vec<String>,
+}
+
+impl Inspect {
+    /// `container inspect` and `image inspect`.
+    pub(super) fn only(mut self, kind: &str) -> Self {
+        self.kind = Some(kind.to_owned());
+        self
+    }
+
+    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        let template = match self.format.as_deref() {
+            None | Some("" | "json") => None,
+            Some(template) => Some(Template::parse(template)?),
+        };
+        let mut status = 0;
+        let mut found = Vec::new();
+        for name in &self.names {
+            match engine.inspect(name, self.kind.as_deref()) {
+                Ok(object) => found.push(document(engine, &object)),
+                Err(error) => {
+                    report(printer, &error, None);
+                    status = 1;
+                }
+            }
+        }
+        match (template, self.format.as_deref()) {
+            (Some(template), _) => {
+                for value in &found {
+                    printer.line(template.value(value)?)?;
+                }
+            }
+            (None, Some("json")) => {
+                for value in &found {
+                    printer.line(value)?;
+                }
+            }
+            (None, _) => {
+                let mut text = Vec::new();
+                let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+                let mut to = serde_json::Serializer::with_formatter(&mut text, layout);
+                serde::Serialize::serialize(&found, &mut to)?;
+                text.push(b'\n');
+                printer.write(&text)?;
+            }
+        }
+        Ok(status)
+    }
+}
+
+fn document(engine: &Engine, object: &Object) -> Value {
+    match object {
+        Object::Container(view) => {
+            // A path that cannot be told is not worth failing for.
+            let log = engine.log_path(view.container.id.as_str()).unwrap_or_default();
+            document::container(&view.container, view.alive, &log)
+        }
+        Object::Image(view) => document::image(view),
+    }
+}

@@ -1,0 +1,28 @@
+//! `umiak kill`.
+
+use clap::Args;
+
+use super::args::signal;
+use super::fault::Fault;
+use super::output::Printer;
+use crate::engine::Engine;
+
+/// Kill one or more running containers
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak kill [OPTIONS] CONTAINER [CONTAINER...]", args_override_self = true)]
+pub(super) struct Kill {
+    /// Signal to send to the container (default KILL)
+    #[arg(short, long, value_name = "string", value_parser = signal::parse, default_value = "KILL", hide_default_value = true)]
+    signal: u8,
+    #[arg(required = true, hide = true)]
+    containers: Vec<String>,
+}
+
+impl Kill {
+    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        super::each(printer, &self.containers, |name| {
+            engine.kill(name, self.signal)?;
+            Ok(printer.line(name)?)
+        })
+    }
+}

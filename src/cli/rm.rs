@@ -1,0 +1,31 @@
+//! `umiak rm`.
+
+use clap::Args;
+
+use super::fault::Fault;
+use super::output::Printer;
+use crate::engine::{Engine, EngineError};
+
+/// Remove one or more containers
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak rm [OPTIONS] CONTAINER [CONTAINER...]", args_override_self = true)]
+pub(super) struct Rm {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    force: bool,
+    #[arg(required = true, hide = true)]
+    containers: Vec<String>,
+}
+
+impl Rm {
+    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        super::each(printer, &self.containers, |name| match engine.remove(name, self.force) {
+            Ok(_) => Ok(printer.line(name)?),
+            // With -f the wish is fulfilled when it is not there: docker says so, and succeeds.
+            Err(EngineError::NoContainer { query }) if self.force => {
+                Ok(printer.line_err(format!("umiak: No such container: {query}"))?)
+            }
+            Err(error) => Err(error.into()),
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! The demo image: its bytes, its records, and what its programs do.
