@@ -171,7 +171,7 @@ fn linux_text(platform: &str) -> String {
     format!(
         "Hello from a Linux container!
 
-The image, {REGISTRY}/{REPOSITORY}, came out of umiak itself: no registry was asked.
+The image, {REGISTRY}/{REPOSITORY}, came out of umiak itself, not a registry.
 Its {platform} variant runs as a process in namespaces of its own: the host's
 processes, mounts and name are out of sight. What it changes goes to a layer of
 its own (an overlay, where the host allows one); the image stays as it is.
@@ -187,15 +187,14 @@ Try next:
 /// What the Wasm variant says.
 const WASM_TEXT: &str = "Hello from a WebAssembly sandbox!
 
-The image came out of umiak itself: no registry was asked.
-Its wasi/wasm variant, the same bytes on every system, runs in wasmtime: no
-namespaces, no kernel of its own. It has the streams, arguments, environment
-and files of this container, and nothing else of the host.
+The image came out of umiak itself, not a registry.
+Its wasi/wasm variant runs in wasmtime's sandbox, the same on every system:
+this container's streams, arguments, environment and files are all it has.
 
 Try next:
-  umiak run --platform linux hello   a Linux container (on Linux)
-  umiak run -it debian bash          a shell (on Linux)
-  umiak ps -a                        all containers, ended ones too
+  umiak run --platform linux hello   the same in namespaces (on Linux)
+  umiak run -it debian bash          a shell in another
+  umiak ps -a                        all containers
 ";
 
 #[cfg(test)]

@@ -382,14 +382,14 @@ const NOUNS: &[&str] = &[
 /// A name out of random bytes. `attempt` counts the names that were taken before: from 1 on a number is appended, of ever
 /// more digits, so that the engine's tries cannot all be taken by chance.
 pub fn random(bytes: &[u8; 32], attempt: u32) -> String {
-    let [a, b, c, d, e, f, g, h, ..] = *bytes;
+    let draw = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     // 16 bits for fewer than 256 words: the bias is below half a percent of each word's share, and names are no secret.
-    let adjective = pick(ADJECTIVES, u16::from_le_bytes([a, b]));
-    let noun = pick(NOUNS, u16::from_le_bytes([c, d]));
+    let adjective = pick(ADJECTIVES, draw(0));
+    let noun = pick(NOUNS, draw(2));
     if attempt == 0 {
         return format!("{adjective}_{noun}");
     }
-    let number = u32::from_le_bytes([e, f, g, h]) % 10_u32.pow(attempt.min(9));
+    let number = (u32::from(draw(4)) | u32::from(draw(6)) << 16) % 10_u32.pow(attempt.min(9));
     format!("{adjective}_{noun}{number}")
 }
 
