@@ -7,7 +7,7 @@ use crate::support::{registry, require};
 fn bad_arguments_end_with_dockers_statuses() {
     let host = Host::new();
     for (args, status) in [
-        (&["run"][..], 125),
+        (&["run"][..], 1),
         (&["run", "--no-such-flag", "x"], 125),
         (&["run", "--network", "moon", "x"], 125),
         (&["run", "--pull", "sometimes", "x"], 125),
@@ -16,7 +16,7 @@ fn bad_arguments_end_with_dockers_statuses() {
         (&["run", "x:bad tag"], 125),
         (&["run", "--platform", "a/b/c/d/e", "x"], 125),
         (&["run", "--env-file", "/nonexistent", "x"], 125),
-        (&["ps", "--no-such-flag"], 1),
+        (&["ps", "--no-such-flag"], 125),
         (&["no-such-command"], 1),
         (&["rm"], 1),
         (&["rmi"], 1),
@@ -36,7 +36,7 @@ fn bad_arguments_end_with_dockers_statuses() {
         let out = host.umiak(args);
         assert_eq!(out.status, status, "{args:?}: {out:?}");
         assert!(!out.stderr.is_empty() && !out.stderr.contains("panicked"), "{args:?}: {out:?}");
-        assert_eq!(out.stdout.lines().count(), usize::from(false), "{args:?}: {out:?}");
+        assert!(out.stdout.is_empty(), "{args:?}: {out:?}");
     }
     assert_eq!(host.umiak(&["ps", "-aq"]).exits(0).stdout, "");
 }

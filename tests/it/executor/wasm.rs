@@ -91,3 +91,17 @@ fn one_tag_of_two_kinds_keeps_both() {
     host.umiak(&["run", "--rm", "--runtime", "wasm", "--platform", "linux/amd64", &image]).fails(125, &["wasm", "linux/amd64"]);
     host.umiak(&["run", "--rm", "--runtime", "moon", &image]).fails(125, &["moon"]);
 }
+
+#[test]
+fn changes_go_to_the_containers_layer() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("files", "tar-p1");
+    for round in 0..2 {
+        // The second container finds no trace of the first.
+        let name = format!("files-{round}");
+        let out = host.umiak(&["run", "--name", &name, "--platform", "wasi/wasm", &image]).exits(7);
+        assert_eq!(out.stdout, "confined\nconfined\nconfined\nread by a guest\n");
+        host.umiak(&["rm", &name]).exits(0);
+    }
+}

@@ -68,6 +68,7 @@ fn faults_of_the_registry() {
         ("no-json", "/manifests/", Fault::Body(b"<html>".to_vec()), &["cannot be used", "no-json"]),
         ("no-image", "/manifests/", Fault::Body(b"{}".to_vec()), &["cannot be used", "no-image"]),
         ("huge", "/manifests/", Fault::Body(vec![b' '; 5 << 20]), &["more than", "manifest"]),
+        ("mislabelled", "/manifests/", Fault::Media(INDEX), &["cannot be used", "mislabelled"]),
         ("cut-config", "/blobs/", Fault::Cut(10, false), &["was cut"]),
     ] {
         good(&rogue, repository);
