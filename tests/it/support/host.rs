@@ -132,7 +132,7 @@ impl Host {
         processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split(|byte| *byte == 0);
-            words.any(|word| word == b"__supervisor") && words.any(|word| word == id.as_bytes())
+            words.any(|word| word == b"__supervisor") && words.any(|word| word.len() >= 12 && id.as_bytes().starts_with(word))
         })
     }
 
