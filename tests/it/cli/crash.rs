@@ -17,11 +17,14 @@ fn a_killed_supervisor_is_noticed_and_cleared_away() {
         let id = detached(&host, &["--name", "lost"], &["sleep", "1000"]);
         let inside: u32 =
             host.umiak(&["inspect", "-f", "{{.State.Pid}}", "lost"]).exits(0).text().parse().expect("a pid");
-        kill(host.supervisor(&id).expect("its supervisor"));
+        kill(Host::supervisor(&id).expect("its supervisor"));
         until("the lock is free", || host.umiak(&["ps", "-q"]).exits(0).stdout.is_empty());
         let line = host.umiak(&["ps", "-a"]).exits(0).stdout;
         assert!(line.contains("Exited (137)"), "{round}: {line}");
-        assert_eq!(host.umiak(&["inspect", "-f", "{{.State.Running}} {{.State.Pid}}", "lost"]).exits(0).text(), "false 0");
+        assert_eq!(
+            host.umiak(&["inspect", "-f", "{{.State.Running}} {{.State.Pid}}", "lost"]).exits(0).text(),
+            "false 0"
+        );
         assert_eq!(host.umiak(&["wait", "lost"]).exits(0).text(), "137");
         host.umiak(&["kill", "lost"]).fails(1, &["is not running"]);
         host.umiak(&["rm", "-f", "lost"]).exits(0);
@@ -36,7 +39,7 @@ fn what_removes_itself_is_removed_after_a_crash_as_well() {
     require!(root, registry);
     let host = Host::new();
     let id = detached(&host, &["--rm", "--name", "brief"], &["sleep", "1000"]);
-    kill(host.supervisor(&id).expect("its supervisor"));
+    kill(Host::supervisor(&id).expect("its supervisor"));
     // The next command that changes something finds it.
     until("it is gone", || {
         host.umiak(&["run", "--rm", &registry::busybox(), "true"]).exits(0);

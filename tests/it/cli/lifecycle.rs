@@ -16,7 +16,10 @@ fn in_the_background_then_wait_and_logs() {
     let logs = host.umiak(&["logs", "one"]).exits(0);
     assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(host.umiak(&["ps", "-q"]).exits(0).stdout, "");
-    assert_eq!(host.umiak(&["inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", "one"]).exits(0).text(), "7 exited");
+    assert_eq!(
+        host.umiak(&["inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", "one"]).exits(0).text(),
+        "7 exited"
+    );
     assert_eq!(host.umiak(&["rm", "one"]).exits(0).stdout, "one\n");
     assert!(host.list("containers").is_empty(), "{:?}", host.list("containers"));
 }
@@ -43,7 +46,8 @@ fn kill_sends_any_signal_by_any_name() {
     require!(root, registry);
     let host = Host::new();
     for (signal, status) in [("HUP", "1"), ("SIGINT", "2"), ("15", "15"), ("sigusr1", "10")] {
-        let script = "for n in 1 2 10 15; do trap \"exit $n\" $n; done; echo ready; while :; do sleep 0.02; done";
+        let script =
+            "for n in 1 2 10 15; do trap \"exit $n\" $n; done; echo ready; while :; do sleep 0.02; done";
         let id = detached(&host, &[], &["sh", "-c", script]);
         until("ready", || host.umiak(&["logs", &id]).stdout.contains("ready"));
         host.umiak(&["kill", "--signal", signal, &id]).exits(0);
@@ -80,7 +84,7 @@ fn rm_of_a_running_one_is_a_conflict_unless_forced() {
     assert_eq!(host.umiak(&["rm", "-f", "busy"]).exits(0).stdout, "busy\n");
     assert_eq!(host.umiak(&["ps", "-aq"]).exits(0).stdout, "");
     assert!(host.list("containers").is_empty());
-    assert_eq!(host.supervisor(&id), None, "the supervisor is still there");
+    assert_eq!(Host::supervisor(&id), None, "the supervisor is still there");
 }
 
 #[test]
@@ -142,7 +146,9 @@ fn those_who_look_are_in_nobodys_way() {
         }
         let statuses: Vec<_> = ids.iter().map(|id| host.umiak(&["rm", id])).collect();
         done.store(true, std::sync::atomic::Ordering::Relaxed);
-        statuses.into_iter().for_each(|out| drop(out.exits(0)));
+        for out in statuses {
+            out.exits(0);
+        }
     });
     assert!(host.list("containers").is_empty());
 }

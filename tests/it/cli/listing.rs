@@ -32,7 +32,10 @@ fn ps_shows_dockers_columns() {
     assert_eq!(row.last(), Some(&"up"));
     let all = host.umiak(&["ps", "-a"]).exits(0).stdout;
     // The newest first.
-    assert!(all.lines().nth(1).is_some_and(|line| line.contains("Exited (3)") && line.contains("down")), "{all}");
+    assert!(
+        all.lines().nth(1).is_some_and(|line| line.contains("Exited (3)") && line.contains("down")),
+        "{all}"
+    );
     assert_eq!(host.umiak(&["ps", "-aq", "--no-trunc"]).exits(0).stdout, format!("{ended}\n{running}\n"));
     for (flags, names) in [
         (&["-f", "name=up"][..], "up\n"),
@@ -65,7 +68,8 @@ fn inspect_finds_out_what_the_name_is() {
     let host = Host::new();
     let image = registry::busybox();
     let id = detached(&host, &["--name", "box", "-e", "A=1", "-l", "k=v"], &["sleep", "1000"]);
-    let all: Value = serde_json::from_str(&host.umiak(&["inspect", "box", &image]).exits(0).stdout).expect("JSON");
+    let all: Value =
+        serde_json::from_str(&host.umiak(&["inspect", "box", &image]).exits(0).stdout).expect("JSON");
     let (container, found) = (&all[0], &all[1]);
     assert_eq!(container["Id"], id.as_str());
     assert_eq!(container["Name"], "/box");
@@ -79,7 +83,10 @@ fn inspect_finds_out_what_the_name_is() {
     assert_eq!((found["Os"].as_str(), found["Architecture"].as_str()), (Some("linux"), Some("amd64")));
     assert_eq!(container["Image"], found["Id"]);
     assert_eq!(host.umiak(&["inspect", "-f", "{{.Name}}", &id[..6]]).exits(0).text(), "/box");
-    assert_eq!(host.umiak(&["inspect", "--type", "container", "-f", "{{.State.Running}}", "box"]).exits(0).text(), "true");
+    assert_eq!(
+        host.umiak(&["inspect", "--type", "container", "-f", "{{.State.Running}}", "box"]).exits(0).text(),
+        "true"
+    );
     host.umiak(&["inspect", "--type", "image", "box"]).fails(1, &["No such image: box"]);
     host.umiak(&["inspect", "--type", "container", &image]).fails(1, &["No such container"]);
     host.umiak(&["inspect", "--type", "planet", "box"]).fails(1, &["planet"]);
@@ -96,7 +103,8 @@ fn an_ambiguous_id_names_the_candidates() {
     // Of 17 ids two begin with the same digit.
     let ids: Vec<_> = (0..17).map(|_| detached(&host, &[], &["true"])).collect();
     let digit = |c: char| ids.iter().filter(|id| id.starts_with(c)).collect::<Vec<_>>();
-    let shared = ids.iter().map(|id| &id[..1]).find(|first| digit(first.chars().next().expect("one")).len() > 1);
+    let shared =
+        ids.iter().map(|id| &id[..1]).find(|first| digit(first.chars().next().expect("one")).len() > 1);
     let shared = shared.expect("the pigeonhole principle");
     let out = host.umiak(&["inspect", shared]).exits(1);
     for id in digit(shared.chars().next().expect("one")).into_iter().take(2) {

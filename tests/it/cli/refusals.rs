@@ -71,7 +71,10 @@ fn the_program_tells_about_itself() {
         assert!(out.contains(version), "{args:?}: {out}");
     }
     let info = host.umiak(&["info"]).exits(0).stdout;
-    assert!(info.contains("Containers: 0") && info.contains("Images: 0") && info.contains("Storage Driver:"), "{info}");
+    assert!(
+        info.contains("Containers: 0") && info.contains("Images: 0") && info.contains("Storage Driver:"),
+        "{info}"
+    );
     let info: serde_json::Value =
         serde_json::from_str(&host.umiak(&["info", "-f", "json"]).exits(0).stdout).expect("JSON");
     assert_eq!(info["DockerRootDir"].as_str(), Some(host.root().to_str().expect("text")));

@@ -19,7 +19,10 @@ fn standard_input_reaches_the_container() {
     let sum = umiak::model::Digest::of(&big);
     let out = host.umiak_reading(&big, &["run", "-i", "--rm", &image, "sha256sum"]).exits(0);
     assert_eq!(out.stdout, format!("{}  -\n", sum.hex()));
-    assert_eq!(host.umiak_reading(&big, &["run", "-i", "--rm", &image, "cat"]).exits(0).stdout.len(), big.len());
+    assert_eq!(
+        host.umiak_reading(&big, &["run", "-i", "--rm", &image, "cat"]).exits(0).stdout.len(),
+        big.len()
+    );
     // A container that does not read ends all the same.
     host.umiak_reading(&big, &["run", "-i", "--rm", &image, "true"]).exits(0);
 }
@@ -89,7 +92,8 @@ fn a_terminal_has_its_size_and_its_manners() {
     let host = Host::new();
     let image = registry::busybox();
     host.umiak(&["pull", "-q", &image]).exits(0);
-    let (shown, status) = terminal(&host, "", &["run", "--rm", "-it", &image, "sh", "-c", "stty size; tty; exit 3"]);
+    let (shown, status) =
+        terminal(&host, "", &["run", "--rm", "-it", &image, "sh", "-c", "stty size; tty; exit 3"]);
     assert_eq!(status, 3, "{shown}");
     assert!(shown.contains("33 99\r\n") && shown.contains("/dev/"), "{shown}");
     // The outer terminal is raw: what is typed arrives as it is, and Ctrl-C is the container's affair.

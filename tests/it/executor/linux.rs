@@ -50,17 +50,28 @@ fn programs_are_found_as_by_execvp() {
     ]);
     rogue.image("tools", &[layer], &json!({ "Env": ["PATH=/missing:/tools"] }));
     let name = format!("{}/tools", rogue.address());
-    assert_eq!(host.umiak(&["run", "--rm", &name, "script", "x"]).exits(0).stdout, "script /tools/script x\n");
-    for (program, status) in
-        [("nosuch", 127), ("/tools/nosuch", 127), ("locked", 126), ("/tools", 126), ("nobody", 127), ("noise", 126)]
-    {
+    assert_eq!(
+        host.umiak(&["run", "--rm", &name, "script", "x"]).exits(0).stdout,
+        "script /tools/script x\n"
+    );
+    for (program, status) in [
+        ("nosuch", 127),
+        ("/tools/nosuch", 127),
+        ("locked", 126),
+        ("/tools", 126),
+        ("nobody", 127),
+        ("noise", 126),
+    ] {
         let out = host.umiak(&["run", "--rm", &name, program]).fails(status, &[program]);
         assert!(out.stdout.is_empty(), "{out:?}");
     }
     assert_eq!(host.umiak(&["ps", "-aq"]).exits(0).stdout, "");
     // Without --rm it stays as created, with its status.
     host.umiak(&["run", "--name", "failed", &name, "nosuch"]).exits(127);
-    assert_eq!(host.umiak(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "failed"]).text(), "created 127");
+    assert_eq!(
+        host.umiak(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "failed"]).text(),
+        "created 127"
+    );
     host.umiak(&["rm", "failed"]).exits(0);
 }
 
@@ -70,7 +81,10 @@ fn changes_stay_in_the_container() {
     let host = Host::new();
     let image = registry::busybox();
     let change = "rm /etc/group; echo new > /etc/passwd; mkdir -p /a/b; echo x > /a/b/c; ls /etc";
-    assert_eq!(host.umiak(&["run", "--name", "one", &image, "sh", "-c", change]).exits(0).stdout, "hostname\nhosts\npasswd\nresolv.conf\n");
+    assert_eq!(
+        host.umiak(&["run", "--name", "one", &image, "sh", "-c", change]).exits(0).stdout,
+        "hostname\nhosts\npasswd\nresolv.conf\n"
+    );
     let look = "head -n 1 /etc/passwd; ls -d /a /etc/group 2>/dev/null";
     let out = host.umiak(&["run", "--rm", &image, "sh", "-c", look]);
     assert_eq!(out.stdout, "root:x:0:0:root:/root:/bin/sh\n/etc/group\n");
@@ -83,15 +97,32 @@ fn layers_lie_over_one_another() {
     let (host, rogue) = (Host::new(), Rogue::new());
     let shell = program();
     let layers = [
-        archive(&[file("busybox", 0o755, &shell), dir("d"), file("d/old", 0o644, b"1"), file("gone", 0o644, b"1"), file("over", 0o644, b"1")]),
-        archive(&[file(".wh.gone", 0o644, b""), dir("d"), file("d/.wh..wh..opq", 0o644, b""), file("d/new", 0o644, b"2")]),
+        archive(&[
+            file("busybox", 0o755, &shell),
+            dir("d"),
+            file("d/old", 0o644, b"1"),
+            file("gone", 0o644, b"1"),
+            file("over", 0o644, b"1"),
+        ]),
+        archive(&[
+            file(".wh.gone", 0o644, b""),
+            dir("d"),
+            file("d/.wh..wh..opq", 0o644, b""),
+            file("d/new", 0o644, b"2"),
+        ]),
         archive(&[file("over", 0o600, b"3")]),
     ];
     rogue.image("layers", &layers, &json!({ "Entrypoint": ["/busybox", "sh", "-c"] }));
     let name = format!("{}/layers", rogue.address());
     let script = "/busybox ls /d /gone 2>&1; /busybox cat /over";
     let out = host.umiak(&["run", "--rm", &name, script]).exits(0).stdout;
-    assert!(out.contains("new") && !out.contains("old") && out.contains("gone: No such file") && out.ends_with('3'), "{out}");
+    assert!(
+        out.contains("new")
+            && !out.contains("old")
+            && out.contains("gone: No such file")
+            && out.ends_with('3'),
+        "{out}"
+    );
 }
 
 #[test]

@@ -87,8 +87,10 @@ fn one_tag_of_two_kinds_keeps_both() {
         let wasm = host.umiak(&["run", "--rm", "--platform", "wasi/wasm", &image]).exits(0);
         assert_eq!(wasm.stdout, "hello from wasm\n");
     }
-    host.umiak(&["run", "--rm", "--platform", "linux/s390x", &image]).fails(125, &["linux/s390x", "linux/amd64", "wasi/wasm"]);
-    host.umiak(&["run", "--rm", "--runtime", "wasm", "--platform", "linux/amd64", &image]).fails(125, &["wasm", "linux/amd64"]);
+    host.umiak(&["run", "--rm", "--platform", "linux/s390x", &image])
+        .fails(125, &["linux/s390x", "linux/amd64", "wasi/wasm"]);
+    host.umiak(&["run", "--rm", "--runtime", "wasm", "--platform", "linux/amd64", &image])
+        .fails(125, &["wasm", "linux/amd64"]);
     host.umiak(&["run", "--rm", "--runtime", "moon", &image]).fails(125, &["moon"]);
 }
 

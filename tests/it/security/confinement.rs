@@ -96,8 +96,15 @@ fn devices_are_dockers() {
     require!(root, registry);
     let host = Host::new();
     let dev = inside(&host, &[], "cd /dev && ls -d * | sort | tr '\\n' ' '");
-    assert_eq!(dev.trim(), "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero");
-    let works = inside(&host, &[], "echo x > /dev/null && head -c 4 /dev/zero | wc -c && head -c 4 /dev/urandom | wc -c");
+    assert_eq!(
+        dev.trim(),
+        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    );
+    let works = inside(
+        &host,
+        &[],
+        "echo x > /dev/null && head -c 4 /dev/zero | wc -c && head -c 4 /dev/urandom | wc -c",
+    );
     assert_eq!(works, "4\n4\n");
 }
 
@@ -108,7 +115,8 @@ fn a_working_directory_is_inside() {
     let image = registry::busybox();
     for n in 3..20 {
         for dir in [format!("/proc/self/fd/{n}"), format!("/proc/self/fd/{n}/../../..")] {
-            let script = "cat /work/main/Cargo.toml ../../../../../../etc/hostname /etc/shadow 2>/dev/null; true";
+            let script =
+                "cat /work/main/Cargo.toml ../../../../../../etc/hostname /etc/shadow 2>/dev/null; true";
             let out = host.umiak(&["run", "--rm", "-w", &dir, &image, "sh", "-c", script]);
             assert!(out.stdout.is_empty(), "{dir}: {out:?}");
             assert!(matches!(out.status, 0 | 125 | 126 | 127), "{dir}: {out:?}");

@@ -16,7 +16,7 @@ use crate::support::{program, require};
 fn nothing_is_left(host: &Host, case: &str) {
     assert_eq!(host.umiak(&["images", "-aq"]).exits(0).stdout, "", "{case}: an image is listed");
     assert_eq!(host.umiak(&["ps", "-aq"]).exits(0).stdout, "", "{case}: a container is listed");
-    assert!(host.list("layers").iter().all(|name| name.ends_with(".lock")), "{case}: {:?}", host.list("layers"));
+    assert_eq!(host.layers(), Vec::<String>::new(), "{case}");
     whole_blobs(host, case);
 }
 
@@ -64,7 +64,12 @@ fn faults_of_the_registry() {
         ("broken", "/manifests/", Fault::Status(500, ""), &["HTTP status 500"]),
         ("no-blob", "/blobs/", Fault::Status(404, ""), &["127.0.0.1"]),
         ("forbidden", "/blobs/", Fault::Status(403, ""), &["403"]),
-        ("circle", "/blobs/", Fault::Redirect(format!("http://{}", rogue.address())), &["redirects in circles"]),
+        (
+            "circle",
+            "/blobs/",
+            Fault::Redirect(format!("http://{}", rogue.address())),
+            &["redirects in circles"],
+        ),
         ("no-json", "/manifests/", Fault::Body(b"<html>".to_vec()), &["cannot be used", "no-json"]),
         ("no-image", "/manifests/", Fault::Body(b"{}".to_vec()), &["cannot be used", "no-image"]),
         ("huge", "/manifests/", Fault::Body(vec![b' '; 5 << 20]), &["more than", "manifest"]),
@@ -160,7 +165,8 @@ fn manifests_that_cannot_be_used() {
         "platform": { "os": "linux", "architecture": "s390x" } });
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
     let typeless = json!({ "schemaVersion": 2, "mediaType": "application/x-new", "x": 1 });
-    let both = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": [], "manifests": [] });
+    let both =
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": [], "manifests": [] });
     let path = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "layers": [],
         "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:../../x", "size": 1 } });
     let old = json!({ "schemaVersion": 1, "name": "x", "fsLayers": [] });
@@ -211,7 +217,10 @@ fn a_token_stays_with_the_registry_that_asked_for_it() {
     host.umiak(&["run", "--rm", &name]).exits(0);
     let there = far.seen();
     assert!(!there.is_empty(), "the redirect was not followed");
-    assert!(there.iter().all(|seen| seen.authorization.is_none()), "a token went to another origin: {there:?}");
+    assert!(
+        there.iter().all(|seen| seen.authorization.is_none()),
+        "a token went to another origin: {there:?}"
+    );
     assert!(near.seen().iter().any(|seen| seen.authorization.is_some()));
 }
 

@@ -72,6 +72,18 @@ impl Host {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// Unpacked layers, whole or not; the files that lock them do not count.
+    pub(crate) fn layers(&self) -> Vec<String> {
+        let locks = |name: &String| Path::new(name).extension().is_none_or(|end| end != "lock");
+        self.list("layers").into_iter().filter(locks).collect()
+    }
+
+    /// Downloads that are not whole.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        let part = |name: &String| Path::new(name).extension().is_some_and(|end| end == "part");
+        self.list("ingest").into_iter().filter(part).collect()
+    }
+
     /// `umiak` on this host, not started yet.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_umiak"));
@@ -127,12 +139,13 @@ impl Host {
     }
 
     /// The process of a container's supervisor.
-    pub(crate) fn supervisor(&self, id: &str) -> Option<u32> {
+    pub(crate) fn supervisor(id: &str) -> Option<u32> {
         let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
         processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split(|byte| *byte == 0);
-            words.any(|word| word == b"__supervisor") && words.any(|word| word.len() >= 12 && id.as_bytes().starts_with(word))
+            words.any(|word| word == b"__supervisor")
+                && words.any(|word| word.len() >= 12 && id.as_bytes().starts_with(word))
         })
     }
 

@@ -27,7 +27,8 @@ pub(crate) fn available() -> bool {
 /// `host:port` of the shared registry: the one that `tests/run` started, or one of this process.
 pub(crate) fn address() -> &'static str {
     static GIVEN: OnceLock<Option<String>> = OnceLock::new();
-    let given = GIVEN.get_or_init(|| std::env::var("UMIAK_TEST_REGISTRY").ok().filter(|text| !text.is_empty()));
+    let given =
+        GIVEN.get_or_init(|| std::env::var("UMIAK_TEST_REGISTRY").ok().filter(|text| !text.is_empty()));
     given.as_deref().unwrap_or_else(|| &SHARED.get_or_init(start).address)
 }
 

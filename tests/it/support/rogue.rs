@@ -234,9 +234,8 @@ fn serve(state: &State, port: u16, mut stream: TcpStream) -> std::io::Result<()>
     let object = state.objects.lock().expect("no panic").get(&seen.path).cloned();
     let Some((body, media)) = object else { return send(&mut stream, "404 Not Found", "", b"{}") };
     let mut answer = Answer { body, media, ranges: true, most: usize::MAX, stall: None, slow: None };
-    let challenge = format!(
-        "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"rogue\"\r\n"
-    );
+    let challenge =
+        format!("WWW-Authenticate: Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"rogue\"\r\n");
     match fault(state, &seen.path) {
         None => {}
         Some(Fault::Close) => return Ok(()),
@@ -276,7 +275,8 @@ fn deliver(stream: &mut TcpStream, method: &str, seen: &Seen, answer: &Answer) -
             return send(stream, "416 Range Not Satisfiable", "", b"");
         }
         (status, from) = ("206 Partial Content", seen.offset);
-        lines.push_str(&format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1));
+        let range = format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1);
+        lines.push_str(&range);
     }
     let length = total - from;
     write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{lines}\r\n")?;
