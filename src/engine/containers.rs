@@ -17,6 +17,9 @@ const LOST: i32 = 137;
 /// How often a removal that races with the container's own end is tried.
 const REMOVE_TRIES: u32 = 100;
 
+/// The pause between two tries.
+const ENDING: Duration = Duration::from_millis(2);
+
 /// A container as it is, not only as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerView {
@@ -76,9 +79,14 @@ impl Engine {
         for _ in 0..REMOVE_TRIES {
             match Liveness::try_claim(&run)? {
                 Claim::Free(_claim) => return self.erase(&container),
-                Claim::Held if !force => {
-                    return Err(EngineError::Running { name: container.name, action: "remove" });
-                }
+                // A supervisor that has recorded the end holds its lock for some moments more, until its process is gone:
+                // `rm` right after `wait` must not take that for a running container.
+                Claim::Held if !force => match self.database.container(&container.id)? {
+                    Some(now) if now.state.status != RuntimeStatus::Exited => {
+                        return Err(EngineError::Running { name: container.name, action: "remove" });
+                    }
+                    _ => std::thread::sleep(ENDING),
+                },
                 Claim::Held => self.end(&container.id),
             }
         }
@@ -94,7 +102,7 @@ impl Engine {
             }
         }
         // Its last act comes after its last word: the lock falls with the process.
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(ENDING);
     }
 
     /// Removes what is left of a container that nobody supervises.

@@ -1,6 +1,8 @@
 //! The engine through its real binary: every test has a root and a run folder of its own and leaves nothing on the host.
 
+mod cli;
 mod executor;
 mod image;
+mod security;
 mod support;
 mod tidy;

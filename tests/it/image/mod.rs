@@ -1,4 +1,6 @@
 //! Pulling: what is printed, that it is idempotent, every layer format, and errors.
+mod resume;
+
 use crate::support::{host::Host, registry, require};
 
 #[test]

@@ -1,8 +1,11 @@
 //! A host for one test: a root and a run folder in a temporary folder, and the binary run in a process group of its own.
 
-use std::io::Read;
+use std::collections::BTreeSet;
+use std::io::{Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// What a command said, and how it ended.
@@ -21,33 +24,101 @@ impl Output {
         assert_eq!(self.status, status, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
+
+    /// Fails the test unless it failed with `status` and one message of the engine that holds all `words`.
+    #[track_caller]
+    pub(crate) fn fails(self, status: i32, words: &[&str]) -> Self {
+        let out = self.exits(status);
+        for word in words {
+            assert!(out.stderr.contains(word), "no `{word}` in: {}", out.stderr);
+        }
+        let messages = out.stderr.lines().filter(|line| line.starts_with("umiak: ")).count();
+        assert_eq!(messages, 1, "one message is expected: {}", out.stderr);
+        assert!(!out.stderr.contains("panicked"), "{}", out.stderr);
+        out
+    }
+
+    /// Standard output without the line end.
+    pub(crate) fn text(&self) -> &str {
+        self.stdout.trim_end()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Host {
     dir: tempfile::TempDir,
+    /// Containers that were seen in the store, for the look at control groups in the end.
+    ids: Mutex<BTreeSet<String>>,
 }
 
 impl Host {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::Builder::new().prefix("umiak-test-").tempdir().expect("a temporary folder") }
+        let dir = tempfile::Builder::new().prefix("umiak-test-").tempdir().expect("a temporary folder");
+        Self { dir, ids: Mutex::default() }
     }
 
-    /// Runs `umiak` with a minute to end.
-    pub(crate) fn umiak(&self, args: &[&str]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_umiak"))
+    /// The test's own folder, the parent of the root.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// The names in a folder of the root.
+    pub(crate) fn list(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root().join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Unpacked layers, whole or not; the files that lock them do not count.
+    pub(crate) fn layers(&self) -> Vec<String> {
+        let locks = |name: &String| Path::new(name).extension().is_none_or(|end| end != "lock");
+        self.list("layers").into_iter().filter(locks).collect()
+    }
+
+    /// Downloads that are not whole.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        let part = |name: &String| Path::new(name).extension().is_some_and(|end| end == "part");
+        self.list("ingest").into_iter().filter(part).collect()
+    }
+
+    /// `umiak` on this host, not started yet.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_umiak"));
+        command
             .args(args)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.dir.path())
-            .env("UMIAK_ROOT", self.dir.path().join("root"))
+            .env("UMIAK_ROOT", self.root())
             .env("UMIAK_RUN_ROOT", self.dir.path().join("run"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("umiak starts");
+            .process_group(0);
+        command
+    }
+
+    /// Runs `umiak` with a minute to end.
+    pub(crate) fn umiak(&self, args: &[&str]) -> Output {
+        self.finish(self.command(args).spawn().expect("umiak starts"), args)
+    }
+
+    /// The same with something on its standard input.
+    pub(crate) fn umiak_reading(&self, input: &[u8], args: &[&str]) -> Output {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().expect("umiak starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let out = self.finish(child, args);
+        writer.join().expect("written");
+        out
+    }
+
+    /// Waits for a command's end, a minute at most.
+    pub(crate) fn finish(&self, mut child: Child, args: &[&str]) -> Output {
         let out = drain(child.stdout.take().expect("piped"));
         let err = drain(child.stderr.take().expect("piped"));
         let end = Instant::now() + Duration::from_mins(1);
@@ -62,42 +133,99 @@ impl Host {
             }
             std::thread::sleep(Duration::from_millis(2));
         };
+        self.remember();
         let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Output { status, stdout: out.join().expect("read"), stderr: err.join().expect("read") }
     }
+
+    /// The process of a container's supervisor.
+    pub(crate) fn supervisor(id: &str) -> Option<u32> {
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|byte| *byte == 0);
+            words.any(|word| word == b"__supervisor")
+                && words.any(|word| word.len() >= 12 && id.as_bytes().starts_with(word))
+        })
+    }
+
+    fn remember(&self) {
+        let seen = self.list("containers");
+        self.ids.lock().expect("no panic").extend(seen);
+    }
+
+    /// Mounts, processes and control groups of this host.
+    fn leftovers(&self) -> Vec<String> {
+        let mut left: Vec<String> = self.processes().into_iter().map(|(_, what)| what).collect();
+        let ids = self.ids.lock().map(|ids| ids.clone()).unwrap_or_default();
+        for group in control_groups() {
+            if ids.contains(group.file_name().and_then(|name| name.to_str()).unwrap_or_default()) {
+                left.push(group.display().to_string());
+            }
+        }
+        left
+    }
+
+    /// Processes that have something to do with this host, and what it is.
+    fn processes(&self) -> Vec<(u32, String)> {
+        let dir = self.dir.path().to_string_lossy().into_owned();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            for file in ["mountinfo", "cmdline", "environ"] {
+                let file = entry.path().join(file);
+                let Ok(bytes) = std::fs::read(&file) else { continue };
+                if String::from_utf8_lossy(&bytes).contains(&dir) {
+                    found.push((pid, file.display().to_string()));
+                }
+            }
+        }
+        found
+    }
+
+    /// After a failed test: ends what runs in this root, so that one failure does not become many.
+    fn put_down(&self) {
+        let own = std::process::id();
+        for (pid, what) in self.processes() {
+            // A mount that this very process sees is no reason to end it.
+            if pid != own && !what.ends_with("mountinfo") {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            }
+        }
+    }
+}
+
+/// The control groups that containers may be in.
+fn control_groups() -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
+    let parents = hierarchies.chain([top.to_owned()]).map(|root| root.join("umiak"));
+    parents
+        .flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .collect()
 }
 
 impl Drop for Host {
-    /// No mount and no process of this host may be left when its test ends.
+    /// No mount, no process and no control group of this host may be left when its test ends.
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.put_down();
             return;
         }
-        let root = self.dir.path().to_string_lossy().into_owned();
         let end = Instant::now() + Duration::from_secs(3);
         loop {
-            let left = leftovers(&root);
+            let left = self.leftovers();
             if left.is_empty() {
                 return;
             }
-            assert!(Instant::now() < end, "left behind: {left:?}");
+            if Instant::now() > end {
+                self.put_down();
+                panic!("left behind: {left:?}");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-}
-
-fn leftovers(root: &str) -> Vec<String> {
-    let mut left = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let dir = entry.path();
-        for file in ["mountinfo", "cmdline", "environ"] {
-            let Ok(bytes) = std::fs::read(dir.join(file)) else { continue };
-            if String::from_utf8_lossy(&bytes).contains(root) {
-                left.push(dir.join(file).display().to_string());
-            }
-        }
-    }
-    left
 }
 
 fn drain(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

@@ -2,6 +2,13 @@
 
 pub(crate) mod host;
 pub(crate) mod registry;
+pub(crate) mod rogue;
+pub(crate) mod tar;
+
+/// A static program of many names, as Debian's `busybox-static` has it.
+pub(crate) fn program() -> Vec<u8> {
+    std::fs::read("/bin/busybox").expect("busybox-static is installed")
+}
 
 /// Whether the tier can run here. Where `REQUIRE_TIERS` names it, its absence is a failure instead of a skip.
 pub(crate) fn tier(name: &str) -> bool {

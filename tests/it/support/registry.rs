@@ -1,5 +1,6 @@
-//! One real registry per test process, started on first use. It serves until its standard input closes, which the kernel
-//! does when this process ends in whatever way: no test can leave it running.
+//! One real registry: `tests/run` starts it once for all test processes and names it in `UMIAK_TEST_REGISTRY`; a process that
+//! is run by itself starts its own on first use. It serves until its standard input closes, which the kernel does when the
+//! process that holds it ends in whatever way: no test can leave it running.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -23,9 +24,17 @@ pub(crate) fn available() -> bool {
     Path::new("/usr/bin/docker-registry").exists() && tree().join("target/fixtures/layouts").is_dir()
 }
 
-/// `host:port` of the shared registry.
+/// `host:port` of the shared registry: the one that `tests/run` started, or one of this process.
 pub(crate) fn address() -> &'static str {
-    &SHARED.get_or_init(start).address
+    static GIVEN: OnceLock<Option<String>> = OnceLock::new();
+    let given =
+        GIVEN.get_or_init(|| std::env::var("UMIAK_TEST_REGISTRY").ok().filter(|text| !text.is_empty()));
+    given.as_deref().unwrap_or_else(|| &SHARED.get_or_init(start).address)
+}
+
+/// The name of its busybox.
+pub(crate) fn busybox() -> String {
+    format!("{}/library/busybox", address())
 }
 
 fn start() -> Registry {
