@@ -372,6 +372,14 @@ fn main() -> ExitCode {
     if let Ok(dir) = std::env::var("UMIAK_TEST_HOST") {
         host_role(&dir);
     }
+    let flag = |name: &str| std::env::args().any(|argument| argument == name);
+    if flag("--list") {
+        // What cargo-nextest asks for; none of the tests is an ignored one.
+        for (name, _) in TESTS.iter().filter(|_| !flag("--ignored")) {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
     let root = rustix::process::geteuid().is_root();
     if !root || !Path::new(BUSYBOX).exists() {
         println!("skipped: {}", if root { "no /bin/busybox" } else { "not root" });
@@ -380,10 +388,11 @@ fn main() -> ExitCode {
         return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     let wanted = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    let exact = flag("--exact");
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in
-        TESTS.iter().filter(|(name, _)| wanted.as_ref().is_none_or(|w| name.contains(w.as_str())))
-    {
+    for (name, test) in TESTS.iter().filter(|(name, _)| {
+        wanted.as_ref().is_none_or(|w| if exact { name == w } else { name.contains(w.as_str()) })
+    }) {
         if std::panic::catch_unwind(test).is_ok() {
             passed += 1;
         } else {

@@ -120,7 +120,8 @@ impl Engine {
             }
         }
         let reference = self.reference(&options.image)?;
-        if options.pull == PullPolicy::Missing {
+        // The demo image is carried along: nothing is fetched.
+        if options.pull == PullPolicy::Missing && reference.registry() != crate::demo::REGISTRY {
             progress.missing(&reference.to_string());
         }
         self.pull(&reference, &wanted, progress)?;
