@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::fault::Fault;
 use super::output::Printer;
-use crate::engine::{Engine, EngineError};
+use crate::engine::Engine;
+use crate::model::{ErrorKind, Kind as _};
 
 /// Remove one or more containers
 #[derive(Debug, Args)]
@@ -22,8 +23,8 @@ impl Rm {
         super::each(printer, &self.containers, |name| match engine.remove(name, self.force) {
             Ok(_) => Ok(printer.line(name)?),
             // With -f the wish is fulfilled when it is not there: docker says so, and succeeds.
-            Err(EngineError::NoContainer { query }) if self.force => {
-                Ok(printer.line_err(format!("umiak: No such container: {query}"))?)
+            Err(error) if self.force && error.kind() == ErrorKind::NotFound => {
+                Ok(printer.line_err(format!("umiak: {error}"))?)
             }
             Err(error) => Err(error.into()),
         })

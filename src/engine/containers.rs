@@ -78,7 +78,11 @@ impl Engine {
         let run = self.run_dir(&container.id);
         for _ in 0..REMOVE_TRIES {
             match Liveness::try_claim(&run)? {
-                Claim::Free(_claim) => return self.erase(&container),
+                Claim::Free(_claim) => {
+                    // As it was recorded, not as it is shown: a lost supervisor's leftovers are swept by that.
+                    let recorded = self.database.container(&container.id)?;
+                    return self.erase(recorded.as_ref().unwrap_or(&container));
+                }
                 // A supervisor that has recorded the end holds its lock for some moments more, until its process is gone:
                 // `rm` right after `wait` must not take that for a running container.
                 Claim::Held if !force => match self.database.container(&container.id)? {

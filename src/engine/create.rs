@@ -54,6 +54,10 @@ impl Engine {
         options: &CreateOptions,
         progress: &dyn Progress,
     ) -> Result<(Container, Image), EngineError> {
+        // What was to remove itself and could not gives its name back. What cannot be removed is no reason not to go on.
+        if let Err(error) = self.reconcile() {
+            tracing::warn!(%error, "clearing away what lost supervisors left");
+        }
         let (reference, stored) = self.image_for(options, progress)?;
         let image = stored.image;
         let mut config = merge(&image.config, &options.wishes)?;

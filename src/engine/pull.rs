@@ -154,9 +154,17 @@ impl Engine {
                 threads.into_iter().map(|thread| thread.join().unwrap_or(Err(None))).collect();
             settle(fetched, placed)
         });
-        for size in outcome? {
-            unpacked += size;
-        }
+        let sizes = match outcome {
+            Ok(sizes) => sizes,
+            Err(error) => {
+                // Bytes that cannot be unpacked are not resumed from: the next pull gets them anew.
+                for part in parts.iter_mut().filter(|part| part.tail.lock().refused) {
+                    part.ingest.restart()?;
+                }
+                return Err(error);
+            }
+        };
+        unpacked += sizes.into_iter().sum::<u64>();
         let (writers, ingests): (Vec<_>, Vec<_>) =
             parts.into_iter().map(|part| (part.writer, part.ingest)).unzip();
         store.publish(writers.into_iter().flatten().collect(), ingests)?;

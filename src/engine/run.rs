@@ -1,5 +1,6 @@
 //! Starting a container and staying attached to it.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use crate::executor::{Exit, WindowSize};
@@ -14,6 +15,8 @@ use super::{Engine, EngineError};
 #[derive(Debug)]
 pub struct Running {
     client: Client,
+    /// What came before the news of the start.
+    early: VecDeque<Event>,
 }
 
 /// What a running container says.
@@ -71,7 +74,11 @@ impl Running {
     /// What happens next.
     pub fn next(&mut self) -> Result<Output, EngineError> {
         loop {
-            match self.client.next()? {
+            let event = match self.early.pop_front() {
+                Some(event) => event,
+                None => self.client.next()?,
+            };
+            match event {
                 Event::Stdout(bytes) => return Ok(Output::Stdout(bytes)),
                 Event::Stderr(bytes) => return Ok(Output::Stderr(bytes)),
                 Event::StdinTaken => return Ok(Output::StdinTaken),
@@ -150,13 +157,20 @@ impl Engine {
         };
         drop(claim);
         let mut client = process.go(launch)?;
-        match client.next()? {
-            Event::Started => Ok(Running { client }),
-            Event::Failed(failure) => {
-                client.finish();
-                Err(supervisor::SupervisorError::Reported(failure).into())
+        let mut early = VecDeque::new();
+        loop {
+            match client.next()? {
+                Event::Started => return Ok(Running { client, early }),
+                Event::Failed(failure) => {
+                    client.finish();
+                    return Err(supervisor::SupervisorError::Reported(failure).into());
+                }
+                // What the program says at once overtakes the news that it runs.
+                event @ (Event::Stdout(_) | Event::Stderr(_) | Event::StdinTaken) => early.push_back(event),
+                Event::Exited(_) | Event::Done => {
+                    return Err(supervisor::SupervisorError::Lost { log: String::new() }.into());
+                }
             }
-            _ => Err(supervisor::SupervisorError::Lost { log: String::new() }.into()),
         }
     }
 

