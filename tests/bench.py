@@ -120,7 +120,8 @@ class Bench:
             stack.callback(self.peers.close)
         self.registry = self.start_registry(wanted)
         self.umiak = os.environ["UMIAK"]
-        self.root = self.work / "umiak"
+        self.state = pathlib.Path("/run") / self.group
+        stack.callback(shutil.rmtree, self.state, ignore_errors=True)
         self.skipped = []
         self.socket = None
 
@@ -160,8 +161,8 @@ class Bench:
             print(f"skipped: {name}: {why}\n", flush=True)
             return None
 
-    def ours(self, *arguments):
-        return [self.umiak, "--root", str(self.root), *arguments]
+    def ours(self, store, *arguments):
+        return [self.umiak, "--root", str(self.work / store), "--run-root", str(self.state), *arguments]
 
     def docker(self, *arguments):
         """A docker of this bench alone: no bridge and no firewall rules, so that nothing of the host's network changes."""
@@ -243,8 +244,8 @@ def start(bench, runs):
     common = ["run", "--rm", "--network", "none"]
 
     def umiak():
-        bench.host.must(*bench.ours("pull", image))
-        return Entrant("umiak", bench.host, bench.ours(*common, image, "true"))
+        bench.host.must(*bench.ours("umiak", "pull", image))
+        return Entrant("umiak", bench.host, bench.ours("umiak", *common, image, "true"))
 
     def docker():
         bench.peers.must(*bench.docker("pull", image))
@@ -284,8 +285,8 @@ def wasm(bench, runs):
 
     def umiak(level):
         image = f"{bench.registry}/wasm/hello:artifact-{level}"
-        bench.host.must(*bench.ours("pull", "--platform", "wasi/wasm", image))
-        argv = bench.ours("run", "--rm", image)
+        bench.host.must(*bench.ours("umiak", "pull", "--platform", "wasi/wasm", image))
+        argv = bench.ours("umiak", "run", "--rm", image)
         if not bench.host.must(*argv).strip():
             raise SystemExit(f"bench: umiak: {image} said nothing")
         return Entrant(f"umiak, {level}", bench.host, argv)
@@ -319,7 +320,7 @@ def pull(bench, runs):
 
     def umiak():
         root = bench.work / "umiak-pull"
-        return Entrant("umiak", bench.host, [bench.umiak, "--root", str(root), "pull", "--quiet", image],
+        return Entrant("umiak", bench.host, bench.ours("umiak-pull", "pull", "--quiet", image),
                        before=lambda: (empty(bench.host, root), settle()), after=lambda: empty(bench.host, root))
 
     def docker():
