@@ -1,0 +1,420 @@
+"""The harness of tests/bench: who is measured, in which order, and what is printed. See tests/bench for the usage.
+
+Programs are started by a worker: one in this machine's own namespaces for our engine, one inside the peers' root (tests/peers
+enter). A worker is this same file and times with the same code, so what the start costs is the same for all. It takes a command
+a line as JSON, and ends when its input closes, with every service it started: nothing outlives a bench that is killed.
+"""
+import argparse, contextlib, ctypes, datetime, json, os, pathlib, shutil, signal, statistics, subprocess, sys, tarfile, tempfile
+import time
+
+TREE = pathlib.Path(__file__).resolve().parent.parent
+OUT = TREE / "target" / "bench"
+
+
+# --- the worker -------------------------------------------------------------------------------------------------------
+
+def measure(argv, env):
+    """Runs a program to its end: wall-clock seconds from just before the start to when it was reaped, and its usage."""
+    with tempfile.TemporaryFile() as log:
+        null = os.open(os.devnull, os.O_RDONLY)
+        try:
+            wiring = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                      (os.POSIX_SPAWN_DUP2, log.fileno(), 2)]
+            begin = time.perf_counter()
+            pid = os.posix_spawnp(argv[0], argv, os.environ | env, file_actions=wiring)
+            _, status, usage = os.wait4(pid, 0)
+            end = time.perf_counter()
+        finally:
+            os.close(null)
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+        return {"seconds": end - begin, "status": os.waitstatus_to_exitcode(status), "peak_kib": usage.ru_maxrss,
+                "user": usage.ru_utime, "system": usage.ru_stime, "said": said[-2000:]}
+
+
+def serve():
+    """The worker's loop. A service dies with the worker, in whatever way the worker dies."""
+    prctl = ctypes.CDLL(None).prctl
+    services = []
+    try:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            try:
+                if asked["do"] == "service":
+                    log = open(asked["log"], "wb")
+                    services.append(subprocess.Popen(asked["argv"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                     preexec_fn=lambda: prctl(1, signal.SIGTERM)))
+                    answer = {"status": 0}
+                else:
+                    answer = measure(asked["argv"], asked["env"])
+            except OSError as error:
+                answer = {"status": 127, "said": str(error)}
+            print(json.dumps(answer), flush=True)
+    finally:
+        for service in services:
+            service.terminate()
+        for service in services:
+            try:
+                service.wait(30)
+            except subprocess.TimeoutExpired:
+                service.kill()
+
+
+class Worker:
+    """Starts programs in one world, ours or the peers'."""
+
+    def __init__(self, enter=()):
+        self.process = subprocess.Popen([*enter, "python3", str(TREE / "tests/bench.py"), "--worker"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.least = None
+
+    def ask(self, **asked):
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("bench: a worker ended early")
+        return json.loads(line)
+
+    def run(self, *argv, **env):
+        return self.ask(do="run", argv=[str(part) for part in argv], env=env)
+
+    def must(self, *argv, **env):
+        done = self.run(*argv, **env)
+        if done["status"] != 0:
+            raise Missing(f"`{' '.join(map(str, argv))}` ended with {done['status']}: {done['said'].strip()[-400:]}")
+        return done["said"]
+
+    def floor(self):
+        """What the peak memory of a program that uses none reads as here: a child counts from the worker's own memory."""
+        if self.least is None:
+            self.least = self.run("true")["peak_kib"] + 512
+        return self.least
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+class Missing(Exception):
+    """A peer cannot take part; says why."""
+
+
+# --- the field --------------------------------------------------------------------------------------------------------
+
+class Bench:
+    """What every measurement needs: the two worlds, a registry, a working folder, and what to undo at the end."""
+
+    def __init__(self, stack, wanted):
+        self.stack = stack
+        OUT.mkdir(parents=True, exist_ok=True)
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="work-", dir=OUT))
+        stack.callback(shutil.rmtree, self.work, ignore_errors=True)
+        self.group = f"umiak-bench-{os.getpid()}"
+        stack.callback(self.remove_groups)
+        self.host = Worker()
+        stack.callback(self.host.close)
+        self.peers = None
+        if subprocess.run([TREE / "tests/peers", "where"], stdout=subprocess.DEVNULL).returncode == 0:
+            self.peers = Worker([str(TREE / "tests/peers"), "enter"])
+            stack.callback(self.peers.close)
+        self.registry = self.start_registry(wanted)
+        self.umiak = os.environ["UMIAK"]
+        self.state = pathlib.Path("/run") / self.group
+        stack.callback(shutil.rmtree, self.state, ignore_errors=True)
+        self.skipped = []
+        self.socket = None
+
+    def start_registry(self, wanted):
+        layouts = self.work / "layouts"
+        layouts.mkdir()
+        small, real = TREE / "target/fixtures/layouts", TREE / "target/fixtures-real/layouts"
+        names = {"start": [small / "library+busybox@latest"], "pull": [real / "library+big@latest"],
+                 "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"]}
+        for what in wanted:
+            for layout in names[what]:
+                (layouts / layout.name).symlink_to(layout)
+        process = subprocess.Popen([TREE / "fixtures/registry", layouts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.stack.callback(process.wait, 30)
+        self.stack.callback(process.stdin.close)
+        address = process.stdout.readline().strip()
+        if not address:
+            raise SystemExit("bench: the registry did not start")
+        return address
+
+    def remove_groups(self):
+        """Control groups that docker and podman made for this bench and leave when they end."""
+        for hierarchy in pathlib.Path("/sys/fs/cgroup").glob("*"):
+            for folder in [hierarchy / self.group]:
+                for below, _, _ in os.walk(folder, topdown=False):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(below)
+
+    def have(self, name, make):
+        """Sets a peer up, or says that it is missing."""
+        try:
+            if self.peers is None and name not in ("umiak", "wasmtime", "tar", "bare"):
+                raise Missing("the peers' root is not built (tests/peers make, as root)")
+            return make()
+        except Missing as why:
+            self.skipped.append(name)
+            print(f"skipped: {name}: {why}\n", flush=True)
+            return None
+
+    def ours(self, store, *arguments):
+        return [self.umiak, "--root", str(self.work / store), "--run-root", str(self.state), *arguments]
+
+    def docker(self, *arguments):
+        """A docker of this bench alone: no bridge and no firewall rules, so that nothing of the host's network changes."""
+        if self.socket is None:
+            self.socket = f"unix:///run/{self.group}.sock"
+            log = self.work / "dockerd.log"
+            self.peers.ask(do="service", log=str(log), argv=[
+                "dockerd", "--host", self.socket, "--data-root", str(self.work / "docker"), "--exec-root", "/run/docker-bench",
+                "--pidfile", "/run/docker-bench.pid", "--bridge", "none", "--iptables=false", "--ip6tables=false",
+                "--cgroup-parent", "/" + self.group, "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            for _ in range(300):
+                if self.peers.run("docker", "--host", self.socket, "version")["status"] == 0:
+                    break
+                time.sleep(0.1)
+            else:
+                raise Missing("dockerd did not start: " + log.read_text(errors="replace")[-600:])
+        return ["docker", "--host", self.socket, *arguments]
+
+    def podman(self, store, *arguments):
+        return ["podman", "--root", str(self.work / store), "--runroot", f"/run/{store}", "--cgroup-manager", "cgroupfs", *arguments]
+
+    def versions(self):
+        asked = {"umiak": (self.host, [self.umiak, "--version"]),
+                 "wasmtime": (self.host, [TREE / "target/tools/wasmtime", "--version"])}
+        if self.peers:
+            asked |= {name: (self.peers, [name, "--version"]) for name in ("docker", "podman", "crun", "runc", "wasmedge")}
+        said = {name: worker.run(*argv) for name, (worker, argv) in asked.items()}
+        return {name: done["said"].splitlines()[0] for name, done in said.items() if done["status"] == 0 and done["said"]}
+
+
+class Entrant:
+    """One program in a race: how to get ready (not timed), what to time, how to clear up (not timed)."""
+
+    def __init__(self, name, worker, argv, before=None, after=None, env=None):
+        self.name, self.worker, self.argv = name, worker, argv
+        self.before, self.after, self.env = before, after, env or {}
+        self.samples = []
+
+    def turn(self, keep=True):
+        if self.before:
+            self.before()
+        done = self.worker.run(*self.argv, **self.env)
+        if self.after:
+            self.after()
+        if done["status"] != 0:
+            raise SystemExit(f"bench: {self.name}: ended with {done['status']}: {done['said']}")
+        if keep:
+            self.samples.append(done)
+
+    def median(self):
+        return statistics.median(s["seconds"] for s in self.samples)
+
+
+def race(entrants, runs, warm_up):
+    """Every entrant once, then every entrant again: what slows the machine for a while slows them all."""
+    for turn in range(-warm_up, runs):
+        for entrant in entrants:
+            entrant.turn(keep=turn >= 0)
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+def bundle(bench, runtime, root):
+    """The runtime's own default bundle of a root, without a terminal, running `true`."""
+    folder = bench.work / f"bundle-{runtime}"
+    folder.mkdir()
+    bench.peers.must("sh", "-c", f"cd {folder} && {runtime} spec")
+    config = json.loads((folder / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": ["true"]}
+    config["root"]["path"] = str(root)
+    (folder / "config.json").write_text(json.dumps(config))
+    argv = [runtime, "--root", f"/run/{runtime}-bench", "run", "--bundle", folder, f"umiak-bench-{runtime}-{os.getpid()}"]
+    bench.peers.must(*argv)
+    return Entrant(f"{runtime} run (bundle)", bench.peers, argv)
+
+
+def start(bench, runs):
+    image = f"{bench.registry}/library/busybox:latest"
+    common = ["run", "--rm", "--network", "none"]
+
+    def umiak():
+        bench.host.must(*bench.ours("umiak", "pull", image))
+        return Entrant("umiak", bench.host, bench.ours("umiak", *common, image, "true"))
+
+    def docker():
+        bench.peers.must(*bench.docker("pull", image))
+        bench.peers.must(*bench.docker("tag", image, "busybox"))
+        return Entrant("docker", bench.peers, bench.docker(*common, "busybox", "true"))
+
+    def podman():
+        store = "podman-start"
+        bench.stack.callback(lambda: bench.peers.run("rm", "-rf", bench.work / store))
+        bench.peers.must(*bench.podman(store, "pull", "--tls-verify=false", image))
+        argv = bench.podman(store, *common, "--cgroup-parent", "/" + bench.group, image, "true")
+        bench.peers.must(*argv)
+        return Entrant("podman", bench.peers, argv)
+
+    root = bench.work / "rootfs"
+    root.mkdir()
+    layout = TREE / "target/fixtures/layouts/library+busybox@latest"
+    blob = lambda digest: layout / "blobs/sha256" / digest.removeprefix("sha256:")
+    (top,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+    for layer in json.loads(blob(top["digest"]).read_bytes())["layers"]:
+        with tarfile.open(blob(layer["digest"])) as tar:
+            tar.extractall(root, filter="fully_trusted")
+
+    entrants = [bench.have("umiak", umiak), bench.have("crun", lambda: bundle(bench, "crun", root)),
+                bench.have("runc", lambda: bundle(bench, "runc", root)), bench.have("docker", docker), bench.have("podman", podman),
+                Entrant("(no container: busybox true)", bench.host, ["/bin/busybox", "true"])]
+    entrants = [e for e in entrants if e]
+    race(entrants, runs, warm_up=3)
+    return "`run --rm --network none` of busybox `true`", entrants, [("crun run (bundle)", "at most", 1.5), ("docker", "at least", 12)]
+
+
+# --- wasm -------------------------------------------------------------------------------------------------------------
+
+def wasm(bench, runs):
+    folder = TREE / "target/fixtures/wasm"
+    wasmtime = TREE / "target/tools/wasmtime"
+
+    def umiak(level):
+        image = f"{bench.registry}/wasm/hello:artifact-{level}"
+        bench.host.must(*bench.ours("umiak", "pull", "--platform", "wasi/wasm", image))
+        argv = bench.ours("umiak", "run", "--rm", image)
+        if not bench.host.must(*argv).strip():
+            raise SystemExit(f"bench: umiak: {image} said nothing")
+        return Entrant(f"umiak, {level}", bench.host, argv)
+
+    def precompiled(level):
+        if not wasmtime.exists():
+            raise Missing("its package could not be fetched")
+        code = bench.work / f"hello.{level}.cwasm"
+        bench.host.must(wasmtime, "compile", "-o", code, folder / f"hello.{level}.wasm")
+        return Entrant(f"wasmtime run --allow-precompiled, {level}", bench.host, [str(wasmtime), "run", "--allow-precompiled", str(code)])
+
+    def wasmedge():
+        code = bench.work / "hello.p1.aot.wasm"
+        bench.peers.must("wasmedge", "compile", folder / "hello.p1.wasm", code)
+        return Entrant("wasmedge AOT, p1", bench.peers, ["wasmedge", str(code)])
+
+    entrants = [bench.have("umiak", lambda: umiak("p1")), bench.have("wasmtime", lambda: precompiled("p1")),
+                bench.have("wasmedge", wasmedge),
+                bench.have("umiak", lambda: umiak("p2")), bench.have("wasmtime", lambda: precompiled("p2"))]
+    entrants = [e for e in entrants if e]
+    race(entrants, runs, warm_up=3)
+    return "`run --rm` of a Wasm hello, compiled before", entrants, [("wasmtime run --allow-precompiled, p1", "at most", 1.5)]
+
+
+# --- pull -------------------------------------------------------------------------------------------------------------
+
+def pull(bench, runs):
+    image = f"{bench.registry}/library/big:latest"
+    settle = lambda: bench.host.must("sync")
+    empty = lambda worker, *paths: worker.must("rm", "-rf", *paths)
+
+    def umiak():
+        root = bench.work / "umiak-pull"
+        return Entrant("umiak", bench.host, bench.ours("umiak-pull", "pull", "--quiet", image),
+                       before=lambda: (empty(bench.host, root), settle()), after=lambda: empty(bench.host, root))
+
+    def docker():
+        bench.docker()
+        clear = lambda: (bench.peers.run(*bench.docker("rmi", "-f", image)), bench.peers.run(*bench.docker("image", "prune", "-af")))
+        return Entrant("docker", bench.peers, bench.docker("pull", "--quiet", image), before=lambda: (clear(), settle()), after=clear)
+
+    def podman():
+        store = "podman-pull"
+        bench.peers.must(*bench.podman(store, "info"))
+        clear = lambda: empty(bench.peers, bench.work / store, f"/run/{store}")
+        return Entrant("podman", bench.peers, bench.podman(store, "pull", "--quiet", "--tls-verify=false", image),
+                       before=lambda: (clear(), settle()), after=clear)
+
+    def tar():
+        layout = TREE / "target/fixtures-real/layouts/library+big@latest"
+        blob = lambda digest: layout / "blobs/sha256" / digest.removeprefix("sha256:")
+        (top,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+        layers = [str(blob(l["digest"])) for l in json.loads(blob(top["digest"]).read_bytes())["layers"]]
+        into = bench.work / "tar"
+        script = 'd=$1; shift; n=0; for layer do n=$((n+1)); mkdir -p "$d/$n"; tar -xzf "$layer" -C "$d/$n"; done'
+        return Entrant("`tar -xzf` of the layers in turn", bench.host, ["sh", "-ec", script, "sh", str(into), *layers],
+                       before=lambda: (empty(bench.host, into), settle()), after=lambda: empty(bench.host, into))
+
+    entrants = [bench.have("umiak", umiak), bench.have("docker", docker), bench.have("podman", podman), bench.have("tar", tar)]
+    entrants = [e for e in entrants if e]
+    race(entrants, min(runs, 3), warm_up=0)
+    return "pull and unpack of a 4-layer image from loopback", entrants, [("docker", "at least", 3)]
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+def seconds(value):
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def report(title, entrants, targets):
+    """The table, and for each target whether it is reached."""
+    by_name = {e.name: e for e in entrants}
+    print(f"### {title}\n\n| | median | fastest | slowest | to umiak | CPU | peak memory |\n|---|---|---|---|---|---|---|")
+    for entrant in entrants:
+        # A peer is held against our run of the same thing.
+        own = by_name.get("umiak") or by_name.get("umiak, " + entrant.name[-2:])
+        times = [s["seconds"] for s in entrant.samples]
+        ratio = f"{entrant.median() / own.median():.2f}×" if own else "–"
+        processor = statistics.median(s["user"] + s["system"] for s in entrant.samples)
+        peak = statistics.median(s["peak_kib"] for s in entrant.samples)
+        least = entrant.worker.floor()
+        memory = f"{peak / 1024:.0f} MB" if peak > least else f"< {least / 1024:.0f} MB"
+        # A client of a daemon does not do the work itself, so its usage says nothing.
+        used = [seconds(processor), memory] if entrant.name != "docker" else ["–", "–"]
+        print(f"| {entrant.name} | {seconds(entrant.median())} | {seconds(min(times))} | {seconds(max(times))} | {ratio} | "
+              + " | ".join(used) + " |")
+    print()
+    verdicts = []
+    for name, how, factor in targets:
+        own = by_name.get("umiak") or by_name.get("umiak, " + name[-2:])
+        if own is None or name not in by_name:
+            continue
+        if how == "at most":
+            reached = own.median() / by_name[name].median()
+            line, met = f"{reached:.2f}× the time of {name} (at most {factor}×)", reached <= factor
+        else:
+            reached = by_name[name].median() / own.median()
+            line, met = f"{reached:.1f}× faster than {name} (at least {factor}×)", reached >= factor
+        verdicts.append({"target": line, "met": met})
+        print(f"- {'reached' if met else 'NOT reached'}: {line}")
+    print(flush=True)
+    return verdicts
+
+
+def main():
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("what", nargs="+", choices=["start", "wasm", "pull"])
+    asked.add_argument("--runs", type=int, default=20)
+    asked = asked.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with contextlib.ExitStack() as stack:
+        bench = Bench(stack, asked.what)
+        conditions = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "kernel": os.uname().release,
+                      "cpus": os.cpu_count(), "load_before": os.getloadavg()[0], "runs": asked.runs, "versions": bench.versions()}
+        print(f"Linux {conditions['kernel']}, {conditions['cpus']} CPUs, load {conditions['load_before']:.1f} before the start; "
+              + "; ".join(conditions["versions"].values()) + "\n")
+        for what in asked.what:
+            title, entrants, targets = {"start": start, "wasm": wasm, "pull": pull}[what](bench, asked.runs)
+            conditions["load_after"] = os.getloadavg()[0]
+            verdicts = report(title, entrants, targets)
+            samples = {e.name: [{k: v for k, v in s.items() if k != "said"} for s in e.samples] for e in entrants}
+            (OUT / f"{what}.json").write_text(json.dumps(
+                {"title": title, "conditions": conditions, "samples": samples, "targets": verdicts, "skipped": bench.skipped}, indent=1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--worker"]:
+        serve()
+    else:
+        main()
