@@ -1,4 +1,3 @@
-#![forbid(unsafe_code)]
 //! `umiak`: a portable container engine. Linux images run in namespaces on Linux hosts, WASI images in a wasmtime sandbox
 //! everywhere, out of one image store, with one naming resolver and one metadata model.
 //!
@@ -32,6 +31,7 @@
 //!
 //! # Processes
 //! `cli → supervisor (same binary, own session) → init → container`. The role is chosen in `main`, before any thread exists.
+#![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;

@@ -1,3 +1,5 @@
+//! Tests of the metadata database.
+
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::thread;

@@ -1,3 +1,5 @@
+//! Tests of the store as a whole.
+
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;

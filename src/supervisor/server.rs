@@ -234,7 +234,8 @@ fn read_output(stream: Stream, mut from: File, hub: &Arc<Hub>) -> JoinHandle<()>
 
 /// Starts the thread that alone may wait for the container to read its input.
 fn write_input(to: Option<File>, hub: &Arc<Hub>) -> Input {
-    let (queue, chunks): (Input, Receiver<_>) = sync_channel(STDIN_WINDOW);
+    // One place more than clients may fill, for the end of the input: if that were lost, the container would wait for ever.
+    let (queue, chunks): (Input, Receiver<_>) = sync_channel(STDIN_WINDOW + 1);
     let Some(mut to) = to else { return queue };
     let hub = Arc::clone(hub);
     std::thread::spawn(move || {

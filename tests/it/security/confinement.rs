@@ -79,7 +79,7 @@ fn a_container_sees_only_itself() {
     let env = inside(&host, &[], "env | cut -d= -f1 | sort");
     assert_eq!(env, "HOME\nHOSTNAME\nPATH\nPWD\nSHLVL\n");
     let mounts = inside(&host, &[], "cat /proc/mounts");
-    for word in ["devpts /dev/pts", "mqueue /dev/mqueue", "shm /dev/shm", "overlay / "] {
+    for word in [" /dev/pts devpts ", " /dev/mqueue mqueue ", " /dev/shm tmpfs ", " / overlay "] {
         assert!(mounts.contains(word), "no {word} in {mounts}");
     }
     let net = inside(&host, &[], "cat /proc/net/dev | tail -n +3 | cut -d: -f1");
@@ -114,9 +114,7 @@ fn a_working_directory_is_inside() {
     let script = format!("cat {0} ../../../../../../../..{0} 2>/dev/null; true", canary.display());
     for n in 3..20 {
         for dir in [format!("/proc/self/fd/{n}"), format!("/proc/self/fd/{n}/../../..")] {
-            let script =
-                "cat /work/main/Cargo.toml ../../../../../../etc/hostname /etc/shadow 2>/dev/null; true";
-            let out = host.umiak(&["run", "--rm", "-w", &dir, &image, "sh", "-c", script]);
+            let out = host.umiak(&["run", "--rm", "-w", &dir, &image, "sh", "-c", &script]);
             assert!(out.stdout.is_empty(), "{dir}: {out:?}");
             assert!(matches!(out.status, 0 | 125 | 126 | 127), "{dir}: {out:?}");
         }
