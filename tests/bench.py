@@ -199,7 +199,7 @@ class Entrant:
     def __init__(self, name, worker, argv, before=None, after=None, env=None):
         self.name, self.worker, self.argv = name, worker, argv
         self.before, self.after, self.env = before, after, env or {}
-        self.samples = []
+        self.samples, self.failed = [], []
 
     def turn(self, keep=True):
         if self.before:
@@ -208,8 +208,10 @@ class Entrant:
         if self.after:
             self.after()
         if done["status"] != 0:
-            raise SystemExit(f"bench: {self.name}: ended with {done['status']}: {done['said']}")
-        if keep:
+            self.failed.append(f"ended with {done['status']}: {done['said'].strip()}")
+            if len(self.failed) > 10:
+                raise SystemExit(f"bench: {self.name}: {self.failed[-1]}")
+        elif keep:
             self.samples.append(done)
 
     def median(self):
@@ -359,9 +361,9 @@ def seconds(value):
 
 def report(title, entrants, targets):
     """The table, and for each target whether it is reached."""
-    by_name = {e.name: e for e in entrants}
+    by_name = {e.name: e for e in entrants if e.samples}
     print(f"### {title}\n\n| | median | fastest | slowest | to umiak | CPU | peak memory |\n|---|---|---|---|---|---|---|")
-    for entrant in entrants:
+    for entrant in (e for e in entrants if e.samples):
         # A peer is held against our run of the same thing.
         own = by_name.get("umiak") or by_name.get("umiak, " + entrant.name[-2:])
         times = [s["seconds"] for s in entrant.samples]
@@ -388,6 +390,8 @@ def report(title, entrants, targets):
             line, met = f"{reached:.1f}× faster than {name} (at least {factor}×)", reached >= factor
         verdicts.append({"target": line, "met": met})
         print(f"- {'reached' if met else 'NOT reached'}: {line}")
+    for entrant in (e for e in entrants if e.failed):
+        print(f"- FAILED {len(entrant.failed)} times, left out above: {entrant.name}: {entrant.failed[0]}")
     print(flush=True)
     return verdicts
 
@@ -404,13 +408,18 @@ def main():
                       "cpus": os.cpu_count(), "load_before": os.getloadavg()[0], "runs": asked.runs, "versions": bench.versions()}
         print(f"Linux {conditions['kernel']}, {conditions['cpus']} CPUs, load {conditions['load_before']:.1f} before the start; "
               + "; ".join(conditions["versions"].values()) + "\n")
+        failures = 0
         for what in asked.what:
             title, entrants, targets = {"start": start, "wasm": wasm, "pull": pull}[what](bench, asked.runs)
             conditions["load_after"] = os.getloadavg()[0]
+            failures += sum(len(e.failed) for e in entrants)
             verdicts = report(title, entrants, targets)
             samples = {e.name: [{k: v for k, v in s.items() if k != "said"} for s in e.samples] for e in entrants}
             (OUT / f"{what}.json").write_text(json.dumps(
-                {"title": title, "conditions": conditions, "samples": samples, "targets": verdicts, "skipped": bench.skipped}, indent=1))
+                {"title": title, "conditions": conditions, "samples": samples, "targets": verdicts, "skipped": bench.skipped,
+                 "failed": {e.name: e.failed for e in entrants if e.failed}}, indent=1))
+    if failures:
+        sys.exit("bench: some runs failed")
 
 
 if __name__ == "__main__":
