@@ -61,7 +61,7 @@ fn complaint(error: &clap::Error, root: Command, words: &[OsString]) -> (String,
             let mut what = format!("umiak: unknown command: {name} {unknown}");
             let close = text(ContextKind::SuggestedSubcommand);
             if !close.is_empty() {
-                what += &format!("\n\nDid you mean this?\n\t{name} {close}");
+                what = format!("{what}\n\nDid you mean this?\n\t{name} {close}");
             }
             (what, 1)
         }

@@ -100,10 +100,11 @@ impl Engine {
     /// Kills a container through its supervisor, or the supervisor itself when it does not answer.
     fn end(&self, id: &ContainerId) {
         let run = self.run_dir(id);
-        if let Some(mut supervisor) = supervisor::connect(&run) {
-            if supervisor.watch().is_ok() && supervisor.signal(9).is_ok() {
-                let _ = supervisor.ended();
-            }
+        if let Some(mut supervisor) = supervisor::connect(&run)
+            && supervisor.watch().is_ok()
+            && supervisor.signal(9).is_ok()
+        {
+            let _ = supervisor.ended();
         }
         // Its last act comes after its last word: the lock falls with the process.
         std::thread::sleep(ENDING);

@@ -189,14 +189,11 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
     let mut wanted = BTreeMap::new();
     for layer in &image.layers {
         progress.layer(layer.digest.short(), Phase::Pulling);
-        if let Some(other) = wanted.insert(layer.digest.clone(), layer.clone()) {
-            if other.diff_id != layer.diff_id {
-                return Err(StoreError::DigestMismatch {
-                    expected: other.diff_id,
-                    found: layer.diff_id.clone(),
-                }
-                .into());
-            }
+        if let Some(other) = wanted.insert(layer.digest.clone(), layer.clone())
+            && other.diff_id != layer.diff_id
+        {
+            let (expected, found) = (other.diff_id, layer.diff_id.clone());
+            return Err(StoreError::DigestMismatch { expected, found }.into());
         }
     }
     let mut parts = Vec::new();

@@ -72,11 +72,11 @@ impl Running {
     }
 
     /// What happens next.
-    pub fn next(&mut self) -> Result<Output, EngineError> {
+    pub fn receive(&mut self) -> Result<Output, EngineError> {
         loop {
             let event = match self.early.pop_front() {
                 Some(event) => event,
-                None => self.client.next()?,
+                None => self.client.receive()?,
             };
             match event {
                 Event::Stdout(bytes) => return Ok(Output::Stdout(bytes)),
@@ -159,7 +159,7 @@ impl Engine {
         let mut client = process.go(launch)?;
         let mut early = VecDeque::new();
         loop {
-            match client.next()? {
+            match client.receive()? {
                 Event::Started => return Ok(Running { client, early }),
                 Event::Failed(failure) => {
                     client.finish();

@@ -82,12 +82,12 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let error = || PlatformError { text: text.chars().take(100).collect() };
         let parts: Vec<&str> = text.split('/').collect();
-        let plain = |p: &&str| {
+        let plain = |p: &str| {
             !p.is_empty()
                 && p.len() <= 32
                 && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
-        if !parts.iter().all(|p| plain(p)) {
+        if !parts.iter().copied().all(plain) {
             return Err(error());
         }
         match parts.as_slice() {

@@ -74,7 +74,7 @@ impl Unlaunched {
 
 impl Client {
     /// The next event; [`SupervisorError::Lost`] when the supervisor ended without its last one.
-    pub fn next(&mut self) -> Result<Event, SupervisorError> {
+    pub fn receive(&mut self) -> Result<Event, SupervisorError> {
         match Event::receive(&mut self.from) {
             Ok(Some(event)) => Ok(event),
             Ok(None) => Err(self.lost()),

@@ -175,12 +175,12 @@ async fn begin(
         }
     };
     let readers = outputs.into_iter().map(|(stream, from)| read_output(stream, from, hub)).collect();
-    let stdin = write_input(input, hub);
+    let queue = write_input(input, hub);
     if let Err(error) = task.start().await {
         task.delete().await?;
         return Err(error);
     }
-    Ok((task, Streams { stdin, readers }))
+    Ok((task, Streams { stdin: queue, readers }))
 }
 
 type TerminalFiles = Result<(Option<File>, File), ExecError>;

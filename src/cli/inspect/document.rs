@@ -3,7 +3,7 @@
 //! Field names, shapes and the values of what is absent (`[]`, `null`, `""`, the year 1) are docker's, so that templates and
 //! programs written for it find what they look for; what is ours (`Executor`, `Packaging`) is added.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -117,8 +117,8 @@ pub(super) fn image(view: &ImageView) -> Value {
     let config = &image.config;
     let names: Vec<Reference> = view.names.iter().filter_map(|name| name.parse().ok()).collect();
     let tags: Vec<_> = names.iter().filter(|name| name.tag().is_some()).map(ToString::to_string).collect();
-    let repositories: BTreeMap<String, ()> = names.iter().map(|name| (name.familiar_name(), ())).collect();
-    let digests: Vec<_> = repositories.keys().map(|name| format!("{name}@{}", image.target)).collect();
+    let repositories: BTreeSet<String> = names.iter().map(Reference::familiar_name).collect();
+    let digests: Vec<_> = repositories.iter().map(|name| format!("{name}@{}", image.target)).collect();
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     json!({
         "Id": image.id.as_str(),

@@ -38,9 +38,10 @@ pub(super) fn run(
         // The thread ends only when there is nothing more to pass on.
         let _ = listener.send(control.clone());
     }
-    let raw = match config.tty && config.open_stdin {
-        true => terminal::Raw::enter().map_err(system("setting the terminal to raw mode"))?,
-        false => None,
+    let raw = if config.tty && config.open_stdin {
+        terminal::Raw::enter().map_err(system("setting the terminal to raw mode"))?
+    } else {
+        None
     };
     let (credits, taken) = channel();
     if config.open_stdin {
@@ -56,7 +57,7 @@ pub(super) fn run(
 
 fn show(running: &mut crate::engine::Running, printer: &Printer, credits: &Sender<()>) -> Result<i32, Fault> {
     loop {
-        match running.next()? {
+        match running.receive()? {
             Output::Stdout(bytes) => printer.write(&bytes)?,
             Output::Stderr(bytes) => printer.write_err(&bytes)?,
             // Nobody listens once the input has ended.
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn all_input_arrives_in_order_and_then_its_end() {
-        let input: Vec<u8> = (0..PIECE * 40).map(|n| (n % 251) as u8).collect();
+        let input: Vec<u8> = (0..PIECE * 40).map(|n| u8::try_from(n % 251).unwrap()).collect();
         let (credit, taken) = channel();
         let to = recorder(Some(credit));
         feed(input.as_slice(), &to, &taken);
