@@ -138,7 +138,11 @@ impl Engine {
             return Ok(());
         };
         let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
-        let executor = (entry.open)(&Settings { exe, cache: self.root.join("cache") })?;
+        let executor = (entry.open)(&Settings {
+            exe,
+            cache: self.root.join("cache"),
+            guest_memory: self.guest_memory(),
+        })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -93,6 +93,11 @@ impl Engine {
         Ok(self.store.get_or_init(|| opened))
     }
 
+    /// Bytes of memory of a sandboxed guest, by the configuration.
+    fn guest_memory(&self) -> Option<u64> {
+        Some(self.config.wasm.memory_mib << 20)
+    }
+
     /// A container's run directory: its lock, its supervisor's endpoint and complaints.
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         self.run_root.join(&id.as_str()[..24])

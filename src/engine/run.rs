@@ -153,6 +153,7 @@ impl Engine {
             container: container.clone(),
             rootfs,
             window,
+            guest_memory: self.guest_memory(),
             attach,
         };
         drop(claim);

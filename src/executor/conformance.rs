@@ -474,7 +474,7 @@ mod tests {
         }
 
         fn open(&self) -> Result<Box<dyn Executor>, ExecError> {
-            (fake::ENTRY.open)(&Settings { exe: "umiak".into(), cache: "cache".into() })
+            (fake::ENTRY.open)(&Settings { exe: "umiak".into(), cache: "cache".into(), guest_memory: None })
         }
 
         fn request(&self, id: ContainerId, program: &Program, stdio: Stdio) -> Option<Create> {

@@ -139,6 +139,8 @@ pub struct Settings {
     pub exe: PathBuf,
     /// Where compiled modules are cached.
     pub cache: PathBuf,
+    /// Bytes of memory that a sandbox of our own gives a guest at the most; `None` for the sandbox's default.
+    pub guest_memory: Option<u64>,
 }
 
 /// The process to run.

@@ -35,6 +35,8 @@ pub struct Launch {
     pub rootfs: Root,
     /// The size of the client's terminal.
     pub window: Option<WindowSize>,
+    /// Bytes of memory of a sandboxed guest, by the configuration.
+    pub guest_memory: Option<u64>,
     /// Whether the client that launches wants the output.
     pub attach: bool,
 }

@@ -116,7 +116,11 @@ async fn supervise(launch: Launch, client: File, hub: Arc<Hub>) -> Result<(), Fa
 }
 
 fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
-    let settings = Settings { exe: launch.exe.clone(), cache: launch.root.join("cache") };
+    let settings = Settings {
+        exe: launch.exe.clone(),
+        cache: launch.root.join("cache"),
+        guest_memory: launch.guest_memory,
+    };
     let name = launch.container.executor.name.as_str();
     match executor::entries().into_iter().find(|entry| entry.name == name) {
         Some(entry) => (entry.open)(&settings),

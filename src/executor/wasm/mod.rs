@@ -84,7 +84,11 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
         };
         ExecError::failed(kind, "setting up the sandbox", error)
     })?;
-    Ok(Box::new(Wasm { runtime, memo: Memo::new(settings.cache.join("wasm-digests")) }))
+    Ok(Box::new(Wasm {
+        runtime,
+        memo: Memo::new(settings.cache.join("wasm-digests")),
+        memory: settings.guest_memory,
+    }))
 }
 
 /// The executor.
@@ -92,6 +96,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
 struct Wasm {
     runtime: Runtime,
     memo: Memo,
+    memory: Option<u64>,
 }
 
 /// Why the program that was asked for does not run. The texts are docker's where it has one.
@@ -209,7 +214,10 @@ impl Executor for Wasm {
         }
         let root = root::open(&request.root)?;
         let program = self.load(&root, &request.process)?;
-        let (grants, terminal) = grants(request.process, request.stdio, &root)?;
+        let (mut grants, terminal) = grants(request.process, request.stdio, &root)?;
+        if let Some(bytes) = self.memory {
+            grants.limits.memory_bytes = bytes;
+        }
         Ok(Box::new(WasmTask {
             program,
             terminal,

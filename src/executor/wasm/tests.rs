@@ -138,7 +138,11 @@ impl Subject for Wasi {
     }
 
     fn open(&self) -> Result<Box<dyn Executor>, ExecError> {
-        (ENTRY.open)(&Settings { exe: "umiak".into(), cache: self.dir.path().join("cache") })
+        (ENTRY.open)(&Settings {
+            exe: "umiak".into(),
+            cache: self.dir.path().join("cache"),
+            guest_memory: None,
+        })
     }
 
     fn request(&self, id: ContainerId, program: &conformance::Program, stdio: Stdio) -> Option<Create> {

@@ -71,7 +71,7 @@ impl Subject for Linux {
 
     fn open(&self) -> Result<Box<dyn Executor>, ExecError> {
         let exe = Path::new(env!("CARGO_BIN_EXE_umiak")).to_owned();
-        (linux::ENTRY.open)(&Settings { exe, cache: self.dir.path().join("cache") })
+        (linux::ENTRY.open)(&Settings { exe, cache: self.dir.path().join("cache"), guest_memory: None })
     }
 
     fn request(&self, id: ContainerId, program: &Program, stdio: Stdio) -> Option<Create> {

@@ -65,7 +65,6 @@ fn an_endless_loop_can_be_killed() {
 }
 
 #[test]
-#[ignore = "`wasm.memory-mib` does not reach the executor yet"]
 fn heavy_memory_ends_at_its_limit() {
     require!(root, registry);
     let host = Host::new();
