@@ -27,6 +27,7 @@ const HEADER_LIMIT: u64 = 1 << 20;
 /// What an entry says about its file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meta {
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has these bits"))]
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,

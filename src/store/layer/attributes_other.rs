@@ -21,6 +21,7 @@ pub(super) fn overlay_whiteouts() -> bool {
 /// What can carry attributes here.
 pub(super) trait Carrier {
     /// Sets the permissions.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has permission bits to set"))]
     fn permit(&self, permissions: cap_std::fs::Permissions) -> io::Result<()>;
 }
 
