@@ -1,5 +1,5 @@
 //! Runs a process in Linux namespaces: root filesystem, cgroup, capabilities, seccomp, terminal. A library that stands
-//! alone: it knows of no image, no store and no daemon, and a program can embed it directly (`examples/run.rs`).
+//! alone: it knows of no image, no store and no daemon, and a program can embed it directly (`examples/container.rs`).
 //!
 //! A caller builds a [`Plan`] (plain values) and calls [`spawn`]; its `main` begins with [`init::main_if_init`], since
 //! the crate re-executes the caller's own binary to have a fresh process with one thread. Rust code never runs after
