@@ -2,9 +2,11 @@
 //!
 //! `PRAGMA user_version` holds the number of steps taken. A step, once released, is never edited; a new one is appended.
 
-use rusqlite::{Connection, TransactionBehavior};
+use std::time::{Duration, Instant};
 
-use super::StateError;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::{BUSY_TIMEOUT, StateError};
 
 /// Step *n* leads from version *n* to version *n + 1*.
 const STEPS: &[&str] = &["
@@ -59,7 +61,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StateError> {
         return Ok(());
     }
     // Kept in the file: only the first opening pays for it.
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    switch_to_wal(connection).map_err(failed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Again, under the write lock: another process may have done it meanwhile.
     let found = check(read(&transaction).map_err(failed)?)?;
@@ -68,4 +70,20 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StateError> {
     }
     transaction.pragma_update(None, "user_version", current()).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+/// Switches the journal. SQLite does not wait where two processes switch at once, so this does.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            outcome => return outcome,
+        }
+    }
 }

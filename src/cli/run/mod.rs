@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_before_the_store_is_opened() {
         assert!(matches!(parse(&["--network", "bridge", "x"]).check(), Err(Fault::Value(_))));
-        assert!(matches!(parse(&["--stop-signal", "NOPE", "x"]).check(), Err(Fault::Flag { .. })));
+        assert!(matches!(parse(&["--stop-signal", "NOPE", "x"]).check(), Err(Fault::Value(_))));
         assert!(matches!(parse(&["--cidfile", "/dev/null", "x"]).check(), Err(Fault::CidFile(_))));
         parse(&["-d", "-it", "--stop-signal", "SIGINT", "x"]).check().unwrap();
     }
