@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`model`] | pure data and the state machine: ids, digests, platforms, images, containers |
-//! | [`reference`] | names of images: parse, normalise, show, resolve |
+//! | [`mod@reference`] | names of images: parse, normalise, show, resolve |
 //! | [`config`] | the one configuration file |
 //! | [`names`], [`demo`] | random names; the demo image that the binary carries |
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |

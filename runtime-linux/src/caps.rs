@@ -1,6 +1,6 @@
 //! Capabilities by name, and taking all others away.
 //!
-//! Invariant: after [`restrict`], the inheritable and ambient sets are empty (CVE-2022-24769) and the bounding,
+//! Invariant: after `restrict`, the inheritable and ambient sets are empty (CVE-2022-24769) and the bounding,
 //! permitted and effective sets are the ones asked for, as far as the caller had them.
 
 use rustix::thread::CapabilitySet;
@@ -82,7 +82,7 @@ pub fn mask(names: &[String]) -> std::result::Result<u64, String> {
     names.iter().try_fold(0, |bits, name| number(name).map(|n| bits | 1 << n).ok_or_else(|| name.clone()))
 }
 
-/// Takes everything but `names` out of the bounding set; the other sets follow in [`restrict`].
+/// Takes everything but `names` out of the bounding set; the other sets follow in `restrict`.
 pub(crate) fn restrict_bounding(names: &[String]) -> Result<u64> {
     let keep = mask(names).map_err(|name| {
         InitFailure::new(Step::Capabilities, &name, Cause::Malformed("no such capability".to_owned()))

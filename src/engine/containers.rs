@@ -141,7 +141,7 @@ impl Engine {
         let executor = (entry.open)(&Settings {
             exe,
             cache: self.root.join("cache"),
-            guest_memory: self.guest_memory(),
+            guest_memory: Some(self.guest_memory()),
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -94,8 +94,8 @@ impl Engine {
     }
 
     /// Bytes of memory of a sandboxed guest, by the configuration.
-    fn guest_memory(&self) -> Option<u64> {
-        Some(self.config.wasm.memory_mib << 20)
+    fn guest_memory(&self) -> u64 {
+        self.config.wasm.memory_mib << 20
     }
 
     /// A container's run directory: its lock, its supervisor's endpoint and complaints.

@@ -153,7 +153,7 @@ impl Engine {
             container: container.clone(),
             rootfs,
             window,
-            guest_memory: self.guest_memory(),
+            guest_memory: Some(self.guest_memory()),
             attach,
         };
         drop(claim);

@@ -1,7 +1,7 @@
 //! Containers' root file systems, made of layers.
 //!
 //! Invariant: layers are never written to. Two ways: [`overlay`](Overlay) only makes directories and says what is to be
-//! mounted (the runtime mounts, in the container's own namespace, so that nothing is ever mounted on the host); [`copy`](Copy) makes a
+//! mounted (the runtime mounts, in the container's own namespace, so that nothing is ever mounted on the host); [`copy`](struct@Copy) makes a
 //! tree of its own, sharing blocks where the file system can.
 
 mod copy;
