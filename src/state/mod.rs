@@ -63,6 +63,15 @@ impl Database {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Moves what the journal holds into the database. Whoever opens a database that nobody else has open reads the whole
+    /// journal first, so a short one keeps commands quick; moving it waits for the disk, so nobody should wait for this.
+    pub fn settle(&self) -> Result<(), StateError> {
+        self.read(
+            "settle its journal",
+            |c| Ok(c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?),
+        )
+    }
+
     /// Reads, in one statement each.
     fn read<T>(
         &self,
