@@ -313,9 +313,9 @@ impl Record {
         Ok(Self { launch, database, state })
     }
 
-    /// One supervisor in eight, by the chance of its id, spares the commands that follow a long journal.
+    /// One supervisor in four, by the chance of its id, spares the commands that follow a long journal.
     fn settle(&self) {
-        if self.launch.container.id.as_str().starts_with(['0', '8'])
+        if self.launch.container.id.as_str().starts_with(['0', '4', '8', 'c'])
             && let Err(error) = self.database.settle()
         {
             tracing::warn!(error = describe(&error), "settling the database's journal");
