@@ -2,7 +2,8 @@
 
 use crate::executor::{self, Want, Workload};
 use crate::model::{
-    Container, ContainerId, HostConfig, Image, NetworkMode, Packaging, Platform, RunState, Timestamp,
+    Container, ContainerId, HostConfig, Image, ImageConfig, NetworkMode, Packaging, Platform, RunState,
+    Timestamp,
 };
 use crate::names;
 use crate::reference::Reference;
@@ -60,11 +61,7 @@ impl Engine {
         }
         let (reference, stored) = self.image_for(options, progress)?;
         let image = stored.image;
-        let mut config = merge(&image.config, &options.wishes)?;
-        if image.packaging != Packaging::Image && config.args().is_empty() {
-            // A Wasm artifact names no program: its module is one.
-            config.entrypoint = vec![format!("/{}", Image::WASM_FILE)];
-        }
+        let config = merge(&own_program(&image), &options.wishes)?;
         let args = config.args();
         if args.is_empty() {
             return Err(EngineError::NoCommand);
@@ -148,6 +145,21 @@ impl Engine {
     }
 }
 
+/// The image's config with its program named. A raw WebAssembly layer is the program: artifacts name none, and images of this
+/// shape name a file that exists nowhere, so only the arguments that follow the name are theirs.
+fn own_program(image: &Image) -> ImageConfig {
+    let mut config = image.config.clone();
+    if image.packaging != Packaging::Image {
+        let program = format!("/{}", Image::WASM_FILE);
+        let named = if config.entrypoint.is_empty() { &mut config.cmd } else { &mut config.entrypoint };
+        if !named.is_empty() {
+            named.remove(0);
+        }
+        config.entrypoint.insert(0, program);
+    }
+    config
+}
+
 fn wants(options: &CreateOptions) -> Vec<Want> {
     let mut wants = Vec::new();
     if options.network == NetworkMode::Host {
@@ -172,5 +184,29 @@ fn random_id() -> Result<ContainerId, EngineError> {
         if id.short().bytes().any(|b| b.is_ascii_alphabetic()) {
             return Ok(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_a_raw_wasm_layer_is_the_layer() {
+        let demo = crate::demo::layout();
+        let mut image = demo.variants.into_iter().find(|v| v.image.platform.is_wasi()).unwrap().image;
+        let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for (entrypoint, cmd, then_entrypoint, then_cmd) in [
+            (text(&[]), text(&[]), text(&["/module.wasm"]), text(&[])),
+            (text(&["/app.wasm", "-v"]), text(&["x"]), text(&["/module.wasm", "-v"]), text(&["x"])),
+            (text(&[]), text(&["/app.wasm", "x"]), text(&["/module.wasm"]), text(&["x"])),
+        ] {
+            (image.config.entrypoint, image.config.cmd) = (entrypoint, cmd);
+            let config = own_program(&image);
+            assert_eq!((config.entrypoint, config.cmd), (then_entrypoint, then_cmd));
+        }
+        image.packaging = Packaging::Image;
+        image.config.entrypoint = text(&["/app"]);
+        assert_eq!(own_program(&image), image.config);
     }
 }
