@@ -207,6 +207,8 @@ class Entrant:
         done = self.worker.run(*self.argv, **self.env)
         if self.after:
             self.after()
+        if done["seconds"] > 1:
+            print(f"bench: {self.name}: {done['seconds']:.2f} s", file=sys.stderr, flush=True)
         if done["status"] != 0:
             self.failed.append(f"ended with {done['status']}: {done['said'].strip()}")
             if len(self.failed) > 10:
@@ -318,12 +320,18 @@ def wasm(bench, runs):
 def pull(bench, runs):
     image = f"{bench.registry}/library/big:latest"
     settle = lambda: bench.host.must("sync")
-    empty = lambda worker, *paths: worker.must("rm", "-rf", *paths)
+    trash = bench.work / "trash"
+    trash.mkdir()
+
+    def empty(path):
+        """Moved away, and deleted when all is measured: deleting makes work for the disk that the next turn would wait for."""
+        if path.exists():
+            path.rename(trash / f"{path.name}-{len(list(trash.iterdir()))}")
 
     def umiak():
         root = bench.work / "umiak-pull"
         return Entrant("umiak", bench.host, bench.ours("umiak-pull", "pull", "--quiet", image),
-                       before=lambda: (empty(bench.host, root), settle()), after=lambda: empty(bench.host, root))
+                       before=lambda: (empty(root), settle()), after=lambda: empty(root))
 
     def docker():
         bench.docker()
@@ -333,7 +341,7 @@ def pull(bench, runs):
     def podman():
         store = "podman-pull"
         bench.peers.must(*bench.podman(store, "info"))
-        clear = lambda: empty(bench.peers, bench.work / store, f"/run/{store}")
+        clear = lambda: (bench.peers.must("rm", "-rf", f"/run/{store}"), empty(bench.work / store))
         return Entrant("podman", bench.peers, bench.podman(store, "pull", "--quiet", "--tls-verify=false", image),
                        before=lambda: (clear(), settle()), after=clear)
 
@@ -345,7 +353,7 @@ def pull(bench, runs):
         into = bench.work / "tar"
         script = 'd=$1; shift; n=0; for layer do n=$((n+1)); mkdir -p "$d/$n"; tar -xzf "$layer" -C "$d/$n"; done'
         return Entrant("`tar -xzf` of the layers in turn", bench.host, ["sh", "-ec", script, "sh", str(into), *layers],
-                       before=lambda: (empty(bench.host, into), settle()), after=lambda: empty(bench.host, into))
+                       before=lambda: (empty(into), settle()), after=lambda: empty(into))
 
     entrants = [bench.have("umiak", umiak), bench.have("docker", docker), bench.have("podman", podman), bench.have("tar", tar)]
     entrants = [e for e in entrants if e]
