@@ -106,11 +106,13 @@ async fn supervise(launch: Launch, client: File, hub: Arc<Hub>) -> Result<(), Fa
     let exit = attend(task.as_ref(), inbox).await;
     drain(streams.readers).await;
     hub.finish_log();
+    record.exited(exit);
+    hub.announce(&Event::Exited(exit));
+    // Its processes are dead. Removing control groups takes the kernel milliseconds for which nobody need wait; whoever
+    // wants the container itself (`rm`, another start) waits for the lock.
     if let Err(error) = task.delete().await {
         tracing::warn!(error = describe(&error), "freeing the container's task");
     }
-    record.exited(exit);
-    hub.announce(&Event::Exited(exit));
     // The container is gone, and whoever waits for this lock need not wait for a disk.
     drop(alive);
     record.settle();
