@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::Execute;
 use super::fault::Fault;
 use super::filter::{Filters, glob};
 use super::output::table::{Columns, render};
@@ -64,8 +65,8 @@ pub(super) struct Images {
     repository: Option<String>,
 }
 
-impl Images {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Images {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let filters = Filters::parse(&self.filter, &["reference", "dangling", "label"])?;
         let mut dangling = None;
         for value in filters.values("dangling") {

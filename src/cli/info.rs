@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use super::output::template::Template;
@@ -18,8 +19,8 @@ pub(super) struct Info {
     format: Option<String>,
 }
 
-impl Info {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Info {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let summary = engine.summary()?;
         let executors: Vec<_> = executor::entries().iter().map(|entry| entry.name).collect();
         let platforms: Vec<_> = executor::default_platforms().iter().map(ToString::to_string).collect();

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Execute;
 use super::args::signal;
 use super::fault::Fault;
 use super::output::Printer;
@@ -18,8 +19,8 @@ pub(super) struct Kill {
     containers: Vec<String>,
 }
 
-impl Kill {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Kill {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         super::each(printer, &self.containers, |name| {
             engine.kill(name, self.signal)?;
             Ok(printer.line(name)?)

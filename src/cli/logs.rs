@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use crate::engine::Engine;
@@ -75,8 +76,8 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     Timestamp::now().checked_sub(Duration::from_secs(total)).map_err(|_| wrong())
 }
 
-impl Logs {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Logs {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         // The id, so that a follower stays with its container when the name moves on.
         let id = engine.container(&self.container)?.container.id;
         let all = engine.logs(&self.container)?;
@@ -100,7 +101,9 @@ impl Logs {
         }
         Ok(0)
     }
+}
 
+impl Logs {
     fn wants(&self, entry: &LogEntry) -> bool {
         self.since.is_none_or(|since| entry.time >= since)
             && self.until.is_none_or(|until| entry.time <= until)

@@ -74,126 +74,135 @@ struct Arguments {
     #[arg(long, global = true, action = ArgAction::Help)]
     help: Option<bool>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Every>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Run(Box<run::Run>),
-    Ps(ps::Ps),
-    Pull(pull::Pull),
-    Images(images::Images),
-    Inspect(inspect::Inspect),
-    Logs(logs::Logs),
-    Kill(kill::Kill),
-    Rm(rm::Rm),
-    Rmi(rmi::Rmi),
-    Wait(wait::Wait),
-    Info(info::Info),
-    Version(version::Version),
-    Completion(completion::Completion),
-    /// Manage containers
-    #[command(subcommand, override_usage = "umiak container COMMAND", arg_required_else_help = true)]
-    Container(ContainerCommand),
-    /// Manage images
-    #[command(subcommand, override_usage = "umiak image COMMAND", arg_required_else_help = true)]
-    Image(ImageCommand),
-}
-
-/// Docker's longer forms.
-#[derive(Debug, Subcommand)]
-#[command(help_template = HELP, disable_help_subcommand = true, subcommand_help_heading = "Commands")]
-enum ContainerCommand {
-    Run(Box<run::Run>),
-    #[command(visible_aliases = ["list", "ps"])]
-    Ls(ps::Ps),
-    Inspect(inspect::Inspect),
-    Logs(logs::Logs),
-    Kill(kill::Kill),
-    #[command(alias = "remove")]
-    Rm(rm::Rm),
-    Wait(wait::Wait),
-}
-
-/// Docker's longer forms.
-#[derive(Debug, Subcommand)]
-#[command(help_template = HELP, disable_help_subcommand = true, subcommand_help_heading = "Commands")]
-enum ImageCommand {
-    #[command(visible_alias = "list")]
-    Ls(images::Images),
-    Inspect(inspect::Inspect),
-    Pull(pull::Pull),
-    #[command(alias = "remove")]
-    Rm(rmi::Rmi),
-}
-
-impl Command {
-    /// The short form of a longer one.
-    fn short(self) -> Self {
-        match self {
-            Self::Container(ContainerCommand::Run(command)) => Self::Run(command),
-            Self::Container(ContainerCommand::Ls(command)) => Self::Ps(command),
-            Self::Container(ContainerCommand::Inspect(command)) => Self::Inspect(command.only("container")),
-            Self::Container(ContainerCommand::Logs(command)) => Self::Logs(command),
-            Self::Container(ContainerCommand::Kill(command)) => Self::Kill(command),
-            Self::Container(ContainerCommand::Rm(command)) => Self::Rm(command),
-            Self::Container(ContainerCommand::Wait(command)) => Self::Wait(command),
-            Self::Image(ImageCommand::Ls(command)) => Self::Images(command),
-            Self::Image(ImageCommand::Inspect(command)) => Self::Inspect(command.only("image")),
-            Self::Image(ImageCommand::Pull(command)) => Self::Pull(command),
-            Self::Image(ImageCommand::Rm(command)) => Self::Rmi(command),
-            short => short,
-        }
+/// What a command does once its arguments are read.
+trait Execute {
+    /// What is wrong with the arguments, without a look at the store.
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
     }
 
+    /// Carries it out; the exit status.
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault>;
+}
+
+/// Declares commands, one line each: what clap reads, and the name in messages. Groups are enums made by this as well.
+macro_rules! commands {
+    (
+        $(#[$outer:meta])* enum $commands:ident {
+            $($(#[$meta:meta])* $variant:ident($command:ty) = $name:literal,)*
+        }
+        $(groups { $($(#[$group_meta:meta])* $group:ident($commands_of_group:ty),)* })?
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Subcommand)]
+        #[command(help_template = HELP, disable_help_subcommand = true, subcommand_help_heading = "Commands")]
+        enum $commands {
+            $($(#[$meta])* $variant($command),)*
+            $($($(#[$group_meta])* #[command(subcommand, arg_required_else_help = true)] $group($commands_of_group),)*)?
+        }
+
+        impl $commands {
+            fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                    $($(Self::$group(commands) => commands.name(),)*)?
+                }
+            }
+
+            fn run(&self, options: &Options, printer: &Printer) -> Result<u8, Fault> {
+                match self {
+                    $(Self::$variant(command) => {
+                        command.check()?;
+                        command.run(&Engine::open(options)?, printer)
+                    })*
+                    $($(Self::$group(commands) => commands.run(options, printer),)*)?
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    enum Command {
+        Run(Box<run::Run>) = "run",
+        Ps(ps::Ps) = "ps",
+        Pull(pull::Pull) = "pull",
+        Images(images::Images) = "images",
+        Inspect(inspect::Inspect) = "inspect",
+        Logs(logs::Logs) = "logs",
+        Kill(kill::Kill) = "kill",
+        Rm(rm::Rm) = "rm",
+        Rmi(rmi::Rmi) = "rmi",
+        Wait(wait::Wait) = "wait",
+        Info(info::Info) = "info",
+    }
+    groups {
+        /// Manage containers
+        #[command(override_usage = "umiak container COMMAND")]
+        Container(ContainerCommand),
+        /// Manage images
+        #[command(override_usage = "umiak image COMMAND")]
+        Image(ImageCommand),
+    }
+}
+
+commands! {
+    /// Docker's longer forms.
+    enum ContainerCommand {
+        Inspect(inspect::Containers) = "inspect",
+        Kill(kill::Kill) = "kill",
+        Logs(logs::Logs) = "logs",
+        #[command(visible_aliases = ["list", "ps"])]
+        Ls(ps::Ps) = "ps",
+        #[command(alias = "remove")]
+        Rm(rm::Rm) = "rm",
+        Run(Box<run::Run>) = "run",
+        Wait(wait::Wait) = "wait",
+    }
+}
+
+commands! {
+    /// Docker's longer forms.
+    enum ImageCommand {
+        Inspect(inspect::Images) = "inspect",
+        #[command(visible_alias = "list")]
+        Ls(images::Images) = "images",
+        Pull(pull::Pull) = "pull",
+        #[command(alias = "remove")]
+        Rm(rmi::Rmi) = "rmi",
+    }
+}
+
+/// All commands: those that work on a store, and those that need none.
+#[derive(Debug, Subcommand)]
+enum Every {
+    #[command(flatten)]
+    Store(Command),
+    Version(version::Version),
+    Completion(completion::Completion),
+}
+
+impl Every {
     fn statuses(&self) -> Statuses {
-        if matches!(self, Self::Run(_)) { Statuses::Runs } else { Statuses::Plain }
+        if matches!(self.name(), "run" | "create") { Statuses::Runs } else { Statuses::Plain }
     }
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Run(_) => "run",
-            Self::Ps(_) => "ps",
-            Self::Pull(_) => "pull",
-            Self::Images(_) => "images",
-            Self::Inspect(_) => "inspect",
-            Self::Logs(_) => "logs",
-            Self::Kill(_) => "kill",
-            Self::Rm(_) => "rm",
-            Self::Rmi(_) => "rmi",
-            Self::Wait(_) => "wait",
-            Self::Info(_) => "info",
+            Self::Store(command) => command.name(),
             Self::Version(_) => "version",
             Self::Completion(_) => "completion",
-            Self::Container(_) => "container",
-            Self::Image(_) => "image",
         }
     }
 
     fn run(&self, options: &Options, printer: &Printer) -> Result<u8, Fault> {
-        let engine = match self {
-            Self::Version(command) => return command.run(printer),
-            Self::Completion(command) => return command.run(printer, Arguments::command()),
-            Self::Run(command) => {
-                command.check()?;
-                Engine::open(options)?
-            }
-            _ => Engine::open(options)?,
-        };
         match self {
-            Self::Run(command) => command.run(&engine, printer),
-            Self::Ps(command) => command.run(&engine, printer),
-            Self::Pull(command) => command.run(&engine, printer),
-            Self::Images(command) => command.run(&engine, printer),
-            Self::Inspect(command) => command.run(&engine, printer),
-            Self::Logs(command) => command.run(&engine, printer),
-            Self::Kill(command) => command.run(&engine, printer),
-            Self::Rm(command) => command.run(&engine, printer),
-            Self::Rmi(command) => command.run(&engine, printer),
-            Self::Wait(command) => command.run(&engine, printer),
-            Self::Info(command) => command.run(&engine, printer),
-            // Done above, or turned into the short form.
-            Self::Version(_) | Self::Completion(_) | Self::Container(_) | Self::Image(_) => Ok(0),
+            Self::Store(command) => command.run(options, printer),
+            Self::Version(command) => command.run(printer),
+            Self::Completion(command) => command.run(printer, Arguments::command()),
         }
     }
 }
@@ -222,7 +231,6 @@ fn dispatch(parsed: Arguments, printer: &Printer) -> u8 {
     let Some(command) = parsed.command else {
         return wrote(printer.write(Arguments::command().render_help().to_string().as_bytes()));
     };
-    let command = command.short();
     let options = Options { root: parsed.root, run_root: parsed.run_root, config: parsed.config };
     match command.run(&options, printer) {
         Ok(status) => status,
@@ -289,12 +297,13 @@ mod tests {
             ("container rm x", "rm"),
             ("image ls -q", "images"),
             ("image inspect x", "inspect"),
+            ("version", "version"),
             ("image rm x", "rmi"),
             ("ps", "ps"),
         ] {
             let words = std::iter::once("umiak").chain(typed.split(' '));
             let parsed = Arguments::try_parse_from(words).unwrap();
-            assert_eq!(parsed.command.unwrap().short().name(), name, "{typed}");
+            assert_eq!(parsed.command.unwrap().name(), name, "{typed}");
         }
     }
 }

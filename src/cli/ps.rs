@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::Execute;
 use super::fault::Fault;
 use super::filter::Filters;
 use super::output::table::{Columns, render};
@@ -64,8 +65,8 @@ pub(super) struct Ps {
     quiet: bool,
 }
 
-impl Ps {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Ps {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let filters = Filters::parse(&self.filter, &["id", "name", "label", "status", "exited", "ancestor"])?;
         let flag = |value: &str, rule: &str| Fault::Flag {
             flag: "--filter",

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use super::progress::{Shown, Target};
@@ -24,8 +25,8 @@ pub(super) struct Pull {
     name: String,
 }
 
-impl Pull {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Pull {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let reference = engine.parse_reference(&self.name)?;
         let wanted = self.platform.clone().map_or_else(executor::default_platforms, |one| vec![one]);
         if self.quiet {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use crate::engine::Engine;
@@ -18,8 +19,8 @@ pub(super) struct Rm {
     containers: Vec<String>,
 }
 
-impl Rm {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Rm {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         super::each(printer, &self.containers, |name| match engine.remove(name, self.force) {
             Ok(_) => Ok(printer.line(name)?),
             // With -f the wish is fulfilled when it is not there: docker says so, and succeeds.

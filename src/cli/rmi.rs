@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use crate::engine::{Engine, ImageRemoval};
@@ -17,8 +18,8 @@ pub(super) struct Rmi {
     images: Vec<String>,
 }
 
-impl Rmi {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Rmi {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         super::each(printer, &self.images, |name| {
             for step in engine.remove_image(name, self.force)? {
                 match step {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use crate::engine::Engine;
@@ -14,8 +15,8 @@ pub(super) struct Wait {
     containers: Vec<String>,
 }
 
-impl Wait {
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+impl Execute for Wait {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         super::each(printer, &self.containers, |name| Ok(printer.line(engine.wait(name)?)?))
     }
 }

@@ -39,10 +39,8 @@ pub struct CreateOptions {
     pub runtime: Option<String>,
     /// When to pull.
     pub pull: PullPolicy,
-    /// Its network.
-    pub network: NetworkMode,
-    /// Remove it when it ends.
-    pub auto_remove: bool,
+    /// How it is confined, limited and supervised. A volume without a name is anonymous and gets one.
+    pub host: HostConfig,
 }
 
 /// How often a random name is drawn before the engine gives up.
@@ -84,7 +82,7 @@ impl Engine {
             platform: image.platform.clone(),
             executor: choice,
             config,
-            host: HostConfig { network: options.network, auto_remove: options.auto_remove },
+            host: options.host.clone(),
             state: RunState::default(),
         };
         self.insert(&mut container)?;
@@ -162,7 +160,7 @@ fn own_program(image: &Image) -> ImageConfig {
 
 fn wants(options: &CreateOptions) -> Vec<Want> {
     let mut wants = Vec::new();
-    if options.network == NetworkMode::Host {
+    if options.host.network == NetworkMode::Host {
         wants.push(Want::HostNetwork);
     }
     if options.wishes.user.is_some() {

@@ -81,6 +81,7 @@ pub fn merge(image: &ImageConfig, wishes: &Wishes) -> Result<ContainerConfig, Me
     labels.extend(wishes.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     let config = ContainerConfig {
         hostname: wishes.hostname.clone().unwrap_or_default(),
+        domainname: String::new(),
         user: wish(wishes.user.as_ref()).unwrap_or(&image.user).clone(),
         env: environment(&image.env, &wishes.env)?,
         entrypoint,
@@ -89,10 +90,12 @@ pub fn merge(image: &ImageConfig, wishes: &Wishes) -> Result<ContainerConfig, Me
         tty: wishes.tty,
         open_stdin: wishes.open_stdin,
         stdin_once: wishes.open_stdin && wishes.attach_stdin,
+        attach: Vec::new(),
         labels,
         exposed_ports: image.exposed_ports.clone(),
         volumes: image.volumes.clone(),
         stop_signal: wish(wishes.stop_signal.as_ref()).or_else(|| wish(image.stop_signal.as_ref())).cloned(),
+        healthcheck: None,
     };
     without_nul(&config)?;
     Ok(config)

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use crate::executor::{Exit, WindowSize};
+use crate::executor::{Exit, Joins, WindowSize};
 use crate::model::Container;
 use crate::supervisor::client::{Sender, Unlaunched};
 use crate::supervisor::protocol::{Event, Request};
@@ -152,6 +152,8 @@ impl Engine {
             exe,
             container: container.clone(),
             rootfs,
+            mounts: Vec::new(),
+            joins: Joins::default(),
             window,
             guest_memory: Some(self.guest_memory()),
             attach,

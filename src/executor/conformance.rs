@@ -463,8 +463,9 @@ async fn converse(task: &dyn Task) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::Joins;
     use crate::executor::{Process, Root, Settings, fake};
-    use crate::model::{NetworkMode, Packaging, Platform};
+    use crate::model::{HostConfig, Packaging, Platform};
 
     struct Fake;
 
@@ -495,7 +496,10 @@ mod tests {
                 scratch: "/".into(),
                 process,
                 hostname: "fake".into(),
-                network: NetworkMode::None,
+                domainname: String::new(),
+                host: HostConfig::default(),
+                mounts: Vec::new(),
+                joins: Joins::default(),
                 stdio,
             })
         }

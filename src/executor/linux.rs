@@ -144,7 +144,8 @@ fn plan(request: &Create) -> Result<Plan, ExecError> {
     plan.cwd.clone_from(&request.process.cwd);
     plan.user.clone_from(&request.process.user);
     plan.hostname.clone_from(&request.hostname);
-    plan.network = match request.network {
+    plan.domainname.clone_from(&request.domainname);
+    plan.network = match request.host.network {
         NetworkMode::None => Network::None,
         NetworkMode::Host => Network::Host,
     };
@@ -170,7 +171,7 @@ fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> 
 /// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`: copies, so that the container may write to them but not to the
 /// host's, mounted over the image's and not written into the container's layer.
 fn name_files(request: &Create) -> Result<Vec<Mount>, ExecError> {
-    let host = request.network == NetworkMode::Host;
+    let host = request.host.network == NetworkMode::Host;
     let hosts = if host { host_file("/etc/hosts")? } else { None };
     let hosts = hosts.unwrap_or_else(|| own_hosts(&request.hostname).into_bytes());
     let names = if host { host_file("/etc/resolv.conf")? } else { None };
@@ -403,7 +404,8 @@ impl Terminal for Pty {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Packaging;
+    use crate::executor::Joins;
+    use crate::model::{HostConfig, Packaging};
     use runtime_linux::Step;
 
     fn create(env: &[&str], stdio: Stdio, scratch: &Path) -> Create {
@@ -418,7 +420,10 @@ mod tests {
                 user: "www".into(),
             },
             hostname: "boat".into(),
-            network: NetworkMode::None,
+            domainname: String::new(),
+            host: HostConfig::default(),
+            mounts: Vec::new(),
+            joins: Joins::default(),
             stdio,
         }
     }

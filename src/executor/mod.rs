@@ -33,7 +33,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::Root;
-use crate::model::{ContainerId, ErrorKind, Kind, NetworkMode, Packaging, Platform};
+use crate::model::{ContainerId, ErrorKind, HostConfig, Kind, Packaging, Platform, Propagation, Resources};
 pub use select::{SelectError, default_platforms, entries, select};
 
 /// An executor as the host side knows it.
@@ -71,12 +71,54 @@ impl Workload {
 }
 
 /// Something that not every executor can do.
+///
+/// Each is one flag of the command line: an executor that lacks the ability refuses it by name, before anything is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// The host's network.
     HostNetwork,
     /// A user of the image's own to run as.
     User,
+    /// Linux capabilities other than the default.
+    Capabilities,
+    /// Everything allowed.
+    Privileged,
+    /// Devices of the host.
+    Devices,
+    /// Another system call filter, security module or set of hidden paths.
+    Security,
+    /// A first process that reaps.
+    Init,
+    /// Namespaces of the host or of other containers.
+    Namespaces,
+    /// Users mapped to other ids.
+    UserNamespace,
+    /// Kernel parameters.
+    Sysctls,
+    /// Further groups.
+    Groups,
+    /// A parent for its control group.
+    CgroupParent,
+    /// Limits of the memory.
+    Memory,
+    /// Shares, quotas or sets of processors.
+    Cpu,
+    /// A limit of the number of processes.
+    Pids,
+    /// Limits of block devices.
+    BlockIo,
+    /// Limits of one process (`setrlimit`).
+    Ulimits,
+    /// An adjustment for the out-of-memory killer.
+    OomScore,
+    /// Files or directories of the host, or volumes.
+    Mounts,
+    /// Mounts in memory, or another size of `/dev/shm`.
+    Tmpfs,
+    /// A read-only root.
+    ReadOnlyRoot,
+    /// A health check.
+    Healthcheck,
 }
 
 impl Want {
@@ -85,6 +127,26 @@ impl Want {
         match self {
             Self::HostNetwork => "use the host's network (`--network host`)",
             Self::User => "run as another user (`--user`)",
+            Self::Capabilities => "change Linux capabilities (`--cap-add`, `--cap-drop`)",
+            Self::Privileged => "run privileged (`--privileged`)",
+            Self::Devices => "pass devices (`--device`, `--device-cgroup-rule`)",
+            Self::Security => "apply `--security-opt`",
+            Self::Init => "run an init process (`--init`)",
+            Self::Namespaces => "share namespaces (`--pid`, `--ipc`, `--uts`, `--cgroupns`)",
+            Self::UserNamespace => "map users (`--userns`)",
+            Self::Sysctls => "set kernel parameters (`--sysctl`)",
+            Self::Groups => "add groups (`--group-add`)",
+            Self::CgroupParent => "choose a parent control group (`--cgroup-parent`)",
+            Self::Memory => "limit memory (`--memory`)",
+            Self::Cpu => "limit processors (`--cpus`, `--cpu-shares`, `--cpuset-cpus`)",
+            Self::Pids => "limit processes (`--pids-limit`)",
+            Self::BlockIo => "limit block devices (`--blkio-weight`, `--device-read-bps`)",
+            Self::Ulimits => "set process limits (`--ulimit`)",
+            Self::OomScore => "adjust the out-of-memory killer (`--oom-score-adj`)",
+            Self::Mounts => "mount files or volumes (`-v`, `--mount`)",
+            Self::Tmpfs => "mount memory (`--tmpfs`, `--shm-size`)",
+            Self::ReadOnlyRoot => "make the root read-only (`--read-only`)",
+            Self::Healthcheck => "check its health (`--health-cmd`)",
         }
     }
 }
@@ -195,10 +257,59 @@ pub struct Create {
     pub process: Process,
     /// Host name seen in it.
     pub hostname: String,
-    /// Its network.
-    pub network: NetworkMode,
+    /// Domain name seen in it; empty: none.
+    pub domainname: String,
+    /// How it is confined and limited; whoever chose the executor has seen that it takes every wish in here
+    /// ([`Entry::admit`]). `host.mounts` is what was asked for; what to mount is in `mounts`.
+    pub host: HostConfig,
+    /// What to mount into it, in this order.
+    pub mounts: Vec<Mount>,
+    /// The containers whose namespaces it shares.
+    pub joins: Joins,
     /// Its standard streams.
     pub stdio: Stdio,
+}
+
+/// One mount, with everything about its source decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mount {
+    /// A file or directory of the host: a bind mount of the user's, or a volume.
+    Bind {
+        /// Absolute.
+        source: PathBuf,
+        /// Path in the container.
+        target: String,
+        /// Read-only.
+        read_only: bool,
+        /// With the mounts below the source.
+        recursive: bool,
+        /// How mounts made later travel.
+        propagation: Propagation,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Path in the container.
+        target: String,
+        /// Bytes.
+        size: Option<u64>,
+        /// Permission bits.
+        mode: Option<u32>,
+        /// Read-only.
+        read_only: bool,
+        /// Further options, as `noexec` or `uid=5`.
+        options: Vec<String>,
+    },
+}
+
+/// Process ids, on the host, of the first processes of the containers whose namespaces are shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joins {
+    /// `--pid container:X`.
+    pub pid: Option<u32>,
+    /// `--ipc container:X`.
+    pub ipc: Option<u32>,
+    /// `--network container:X`.
+    pub network: Option<u32>,
 }
 
 /// How a task ended.
@@ -246,6 +357,96 @@ pub trait Task: Debug + Send + Sync {
     fn terminal(&self) -> Option<&dyn Terminal> {
         None
     }
+    /// Runs further processes beside the first.
+    fn exec(&self) -> Option<&dyn Exec> {
+        None
+    }
+    /// Freezes and thaws it.
+    fn pause(&self) -> Option<&dyn Pause> {
+        None
+    }
+    /// Tells what it uses.
+    fn usage(&self) -> Option<&dyn Usage> {
+        None
+    }
+    /// Changes its limits while it runs.
+    fn limits(&self) -> Option<&dyn Limits> {
+        None
+    }
+}
+
+/// A further process in a container: `exec`, and health checks.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// What to run. Its environment is whole: whoever asks has merged the container's.
+    pub process: Process,
+    /// Every capability and no filter (`--privileged`).
+    pub privileged: bool,
+    /// Its standard streams; a terminal is one of its own.
+    pub stdio: Stdio,
+}
+
+/// Runs further processes in a container.
+#[async_trait]
+pub trait Exec: Debug + Send + Sync {
+    /// Makes a process ready, in the namespaces, the root and the limits of the container. It is a task like the first:
+    /// started, waited for, signalled and deleted by itself, and it ends with the container.
+    async fn exec(&self, request: ExecRequest) -> Result<Box<dyn Task>, ExecError>;
+}
+
+/// Freezes and thaws a container.
+#[async_trait]
+pub trait Pause: Debug + Send + Sync {
+    /// Stops every process where it is.
+    async fn pause(&self) -> Result<(), ExecError>;
+    /// Lets them go on.
+    async fn unpause(&self) -> Result<(), ExecError>;
+}
+
+/// Changes limits while a container runs.
+#[async_trait]
+pub trait Limits: Debug + Send + Sync {
+    /// Applies what is set in `resources`; what is `None` stays as it is.
+    async fn update(&self, resources: &Resources) -> Result<(), ExecError>;
+}
+
+/// Tells what a container uses. Reads counters and never waits.
+pub trait Usage: Debug + Send + Sync {
+    /// The counters now.
+    fn stats(&self) -> Result<Stats, ExecError>;
+    /// Process ids, on the host, of everything that runs in it; the first process first.
+    fn processes(&self) -> Result<Vec<u32>, ExecError>;
+}
+
+/// What a container used since its start, and what it may use. 0, or `None`, is what an executor cannot tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Processor time, nanoseconds.
+    pub cpu_total: u64,
+    /// Of it in user mode, nanoseconds.
+    pub cpu_user: u64,
+    /// Of it in the kernel, nanoseconds.
+    pub cpu_system: u64,
+    /// Enforcement periods of a CPU limit, those in which it was held up, and for how long (nanoseconds).
+    pub cpu_throttling: (u64, u64, u64),
+    /// Memory in use without inactive file cache, bytes, as docker shows it.
+    pub memory: u64,
+    /// Of it file cache, bytes.
+    pub memory_cache: u64,
+    /// The most memory that was in use, bytes.
+    pub memory_peak: u64,
+    /// How much it may use, bytes.
+    pub memory_limit: Option<u64>,
+    /// Processes and threads.
+    pub pids: u64,
+    /// How many there may be.
+    pub pids_limit: Option<u64>,
+    /// Bytes read from block devices.
+    pub block_read: u64,
+    /// Bytes written to block devices.
+    pub block_write: u64,
+    /// By network interface: bytes received and sent.
+    pub networks: std::collections::BTreeMap<String, (u64, u64)>,
 }
 
 /// The host's end of a container's terminal.

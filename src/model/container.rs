@@ -1,8 +1,11 @@
 //! Containers: the record that the metadata database keeps of one, and the states it goes through.
 //!
 //! ```text
-//! created ──start──▶ running ──exit──▶ exited ──start──▶ running …
+//! created ──start──▶ running ⇄ paused            running ──exit──▶ exited ──start──▶ running …
+//!                       └─exit─▶ restarting ─back-off─▶ running
 //! ```
+//! *Paused* and *restarting* are flags of *running*: in all three a supervisor holds the container.
+//!
 //! Invariant: [`RunState`] is what the container's supervisor wrote last. Whether a container whose record says *running*
 //! still lives is a kernel lock that its supervisor holds (see `supervisor`), never this field.
 
@@ -10,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, Digest, Platform, Timestamp};
+use super::{ContainerId, Digest, HostConfig, Platform, Timestamp};
 
 /// A container as the metadata database keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub struct ExecutorChoice {
 pub struct ContainerConfig {
     /// Host name; empty: the first 12 digits of the id.
     pub hostname: String,
+    /// `--domainname`.
+    pub domainname: String,
     /// `user[:group]`, resolved in the container's own files at start.
     pub user: String,
     /// `KEY=value`, later ones win.
@@ -70,6 +75,8 @@ pub struct ContainerConfig {
     pub open_stdin: bool,
     /// The client that `run` attached may write to standard input, and its end closes it.
     pub stdin_once: bool,
+    /// The standard streams that `run` was told to attach (`-a`), by name; empty: all that there are.
+    pub attach: Vec<String>,
     /// Labels of the image and the user's.
     pub labels: std::collections::BTreeMap<String, String>,
     /// Ports that the image exposes, `80/tcp`.
@@ -78,6 +85,26 @@ pub struct ContainerConfig {
     pub volumes: Vec<String>,
     /// Signal that `stop` sends; `None` is `SIGTERM`.
     pub stop_signal: Option<String>,
+    /// The health check; `None`: there is none, or it was switched off.
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// A command that tells whether a container does its work. Times are nanoseconds, as in an image's config.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Healthcheck {
+    /// `["CMD", program, …]` or `["CMD-SHELL", line]`.
+    pub test: Vec<String>,
+    /// Between two checks; 0 is 30 s.
+    pub interval: u64,
+    /// Of one check; 0 is 30 s.
+    pub timeout: u64,
+    /// After the start, in which failures do not count; 0 is none.
+    pub start_period: u64,
+    /// Between two checks in the start period; 0 is 5 s.
+    pub start_interval: u64,
+    /// Failures in a row that make it unhealthy; 0 is 3.
+    pub retries: u32,
 }
 
 impl ContainerConfig {
@@ -85,27 +112,6 @@ impl ContainerConfig {
     pub fn args(&self) -> Vec<String> {
         self.entrypoint.iter().chain(&self.cmd).cloned().collect()
     }
-}
-
-/// How a container is confined and supervised (docker's `HostConfig`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HostConfig {
-    /// `--network`.
-    pub network: NetworkMode,
-    /// `--rm`.
-    pub auto_remove: bool,
-}
-
-/// What network a container has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkMode {
-    /// A namespace of its own with only the loopback device.
-    #[default]
-    None,
-    /// The host's.
-    Host,
 }
 
 /// The states a container's record can be in.
@@ -125,6 +131,21 @@ pub enum RuntimeStatus {
 pub struct RunState {
     /// The state.
     pub status: RuntimeStatus,
+    /// Its processes are frozen (`pause`).
+    #[serde(default)]
+    pub paused: bool,
+    /// Between two runs: its supervisor waits before it starts it again.
+    #[serde(default)]
+    pub restarting: bool,
+    /// How often its supervisor started it again.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// The user stopped or killed it: `unless-stopped` does not start it again.
+    #[serde(default)]
+    pub stopped_by_user: bool,
+    /// What its health check says; `None` when it has none.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Process id of the container's first process on the host; 0 when it is not running.
     #[serde(default)]
     pub pid: u32,
@@ -149,6 +170,11 @@ impl Default for RunState {
     fn default() -> Self {
         Self {
             status: RuntimeStatus::Created,
+            paused: false,
+            restarting: false,
+            restart_count: 0,
+            stopped_by_user: false,
+            health: None,
             pid: 0,
             exit_code: 0,
             error: String::new(),
@@ -157,6 +183,44 @@ impl Default for RunState {
             finished: None,
         }
     }
+}
+
+/// What a container's health check says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// The answer.
+    pub status: HealthStatus,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// The last checks, oldest first, five at the most.
+    pub log: Vec<HealthProbe>,
+}
+
+/// Docker's words for health.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthStatus {
+    /// Not known yet.
+    #[default]
+    Starting,
+    /// The last check succeeded.
+    Healthy,
+    /// Too many checks in a row failed.
+    Unhealthy,
+}
+
+/// One run of a health check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthProbe {
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// Its exit status; −1 when it took too long or could not be run.
+    pub exit_code: i32,
+    /// What it wrote, 4 KiB at the most.
+    pub output: String,
 }
 
 /// A container's root file system, made of layers but not mounted anywhere yet.

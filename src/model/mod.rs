@@ -6,15 +6,21 @@
 
 mod container;
 mod digest;
+mod host;
 mod id;
 mod image;
 mod kind;
 mod platform;
 
 pub use container::{
-    Container, ContainerConfig, ExecutorChoice, HostConfig, NetworkMode, Root, RunState, RuntimeStatus,
+    Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, Root,
+    RunState, RuntimeStatus,
 };
 pub use digest::{Digest, DigestError};
+pub use host::{
+    DeviceMapping, HostConfig, LogConfig, LogDriver, Mount, MountSource, NamespaceMode, NetworkMode,
+    Propagation, Resources, RestartPolicy, SeccompChoice, Security, Ulimit, UserNamespace,
+};
 pub use id::{ContainerId, IdError};
 pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;

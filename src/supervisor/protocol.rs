@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executor::{Exit, Root, WindowSize};
+use crate::executor::{Exit, Joins, Mount, Root, WindowSize};
 use crate::model::{Container, ErrorKind};
 
 /// The largest payload, in bytes.
@@ -33,6 +33,10 @@ pub struct Launch {
     pub container: Container,
     /// Its root file system.
     pub rootfs: Root,
+    /// What to mount into it.
+    pub mounts: Vec<Mount>,
+    /// The containers whose namespaces it shares.
+    pub joins: Joins,
     /// The size of the client's terminal.
     pub window: Option<WindowSize>,
     /// Bytes of memory of a sandboxed guest, by the configuration.

@@ -229,7 +229,10 @@ fn create_request(launch: &Launch, stdio: Stdio) -> Create {
         } else {
             config.hostname.clone()
         },
-        network: container.host.network,
+        domainname: config.domainname.clone(),
+        host: container.host.clone(),
+        mounts: launch.mounts.clone(),
+        joins: launch.joins.clone(),
         stdio,
     }
 }
@@ -354,7 +357,7 @@ impl Record {
             oom_killed: exit.oom_killed,
             finished: Some(Timestamp::now()),
             error: String::new(),
-            started: self.state.started,
+            ..self.state.clone()
         };
         self.end();
     }

@@ -5,34 +5,70 @@ mod document;
 use clap::Args;
 use serde_json::Value;
 
+use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use super::output::error::report;
 use super::output::template::Template;
 use crate::engine::{Engine, Object};
 
-/// Return low-level information on containers and images
+/// What every form of the command takes.
 #[derive(Debug, Args)]
-#[command(help_template = super::HELP, override_usage = "umiak inspect [OPTIONS] NAME|ID [NAME|ID...]", args_override_self = true)]
-pub(super) struct Inspect {
+struct Names {
     /// Format output using a custom template: 'json' or a Go template
     #[arg(short, long, value_name = "string")]
     format: Option<String>,
-    /// Only inspect objects of the given type (container, image)
-    #[arg(long = "type", value_name = "string")]
-    kind: Option<String>,
     #[arg(required = true, hide = true)]
     names: Vec<String>,
 }
 
-impl Inspect {
-    /// `container inspect` and `image inspect`.
-    pub(super) fn only(mut self, kind: &str) -> Self {
-        self.kind = Some(kind.to_owned());
-        self
-    }
+/// Return low-level information on containers and images
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak inspect [OPTIONS] NAME|ID [NAME|ID...]", args_override_self = true)]
+pub(super) struct Inspect {
+    /// Only inspect objects of the given type (container, image)
+    #[arg(long = "type", value_name = "string")]
+    kind: Option<String>,
+    #[command(flatten)]
+    names: Names,
+}
 
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+/// Display detailed information on one or more containers
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak container inspect [OPTIONS] CONTAINER [CONTAINER...]", args_override_self = true)]
+pub(super) struct Containers {
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Display detailed information on one or more images
+#[derive(Debug, Args)]
+#[command(help_template = super::HELP, override_usage = "umiak image inspect [OPTIONS] IMAGE [IMAGE...]", args_override_self = true)]
+pub(super) struct Images {
+    #[command(flatten)]
+    names: Names,
+}
+
+impl Execute for Inspect {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        self.names.show(self.kind.as_deref(), engine, printer)
+    }
+}
+
+impl Execute for Containers {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        self.names.show(Some("container"), engine, printer)
+    }
+}
+
+impl Execute for Images {
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        self.names.show(Some("image"), engine, printer)
+    }
+}
+
+impl Names {
+    fn show(&self, kind: Option<&str>, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let template = match self.format.as_deref() {
             None | Some("" | "json") => None,
             Some(template) => Some(Template::parse(template)?),
@@ -40,7 +76,7 @@ impl Inspect {
         let mut status = 0;
         let mut found = Vec::new();
         for name in &self.names {
-            match engine.inspect(name, self.kind.as_deref()) {
+            match engine.inspect(name, kind) {
                 Ok(object) => found.push(document(engine, &object)),
                 Err(error) => {
                     report(printer, &error, None);

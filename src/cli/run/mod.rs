@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Execute;
 use super::args::{env, hostname, label, name, network, signal};
 use super::fault::Fault;
 use super::flags::{self, switch};
@@ -27,7 +28,7 @@ use super::output::Printer;
 use super::progress::{Shown, Target};
 use crate::engine::progress::{Progress, Silent};
 use crate::engine::{CreateOptions, Engine, PullPolicy, Wishes};
-use crate::model::{NetworkMode, Platform};
+use crate::model::{HostConfig, NetworkMode, Platform};
 
 /// Create and run a new container from an image
 #[derive(Debug, Args)]
@@ -105,9 +106,8 @@ pub(super) struct Run {
     words: Vec<String>,
 }
 
-impl Run {
-    /// What is wrong with the arguments, without a look at the store.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+impl Execute for Run {
+    fn check(&self) -> Result<(), Fault> {
         self.network()?;
         if let Some(text) = &self.stop_signal {
             signal::parse(text).map_err(Fault::value)?;
@@ -118,6 +118,28 @@ impl Run {
         if self.detach { Ok(()) } else { attach::check_terminal(self.interactive, self.tty) }
     }
 
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        let options = self.options()?;
+        let shown = Shown::new(printer, Target::Err);
+        let progress: &dyn Progress = if self.quiet { &Silent } else { &shown };
+        let (container, _) = engine.create(&options, progress)?;
+        if let Some(path) = &self.cidfile {
+            let written =
+                File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));
+            written.map_err(|source| Fault::File { action: "writing", path: path.clone(), source })?;
+        }
+        if self.detach {
+            engine.start(&container, false, None)?;
+            printer.line(&container.id)?;
+            return Ok(0);
+        }
+        let status = attach::run(engine, printer, &container, self.sig_proxy)?;
+        // A process's status is its low eight bits on every system that has one.
+        Ok(status.to_le_bytes()[0])
+    }
+}
+
+impl Run {
     fn network(&self) -> Result<NetworkMode, Fault> {
         self.network
             .as_deref()
@@ -156,29 +178,8 @@ impl Run {
             platform: self.platform.clone(),
             runtime: self.runtime.clone(),
             pull: self.pull.map_or(PullPolicy::Missing, |pull| pull.0),
-            network: self.network()?,
-            auto_remove: self.rm,
+            host: HostConfig { network: self.network()?, auto_remove: self.rm, ..HostConfig::default() },
         })
-    }
-
-    pub(super) fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let options = self.options()?;
-        let shown = Shown::new(printer, Target::Err);
-        let progress: &dyn Progress = if self.quiet { &Silent } else { &shown };
-        let (container, _) = engine.create(&options, progress)?;
-        if let Some(path) = &self.cidfile {
-            let written =
-                File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));
-            written.map_err(|source| Fault::File { action: "writing", path: path.clone(), source })?;
-        }
-        if self.detach {
-            engine.start(&container, false, None)?;
-            printer.line(&container.id)?;
-            return Ok(0);
-        }
-        let status = attach::run(engine, printer, &container, self.sig_proxy)?;
-        // A process's status is its low eight bits on every system that has one.
-        Ok(status.to_le_bytes()[0])
     }
 }
 

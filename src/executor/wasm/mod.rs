@@ -65,9 +65,7 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
     match workload.wants.first() {
-        Some(want @ (Want::HostNetwork | Want::User)) => {
-            Err(Refusal::Cannot { executor: NAME, what: want.describe() })
-        }
+        Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),
     }
 }
@@ -209,7 +207,7 @@ fn absent(error: &io::Error) -> bool {
 impl Executor for Wasm {
     /// Blocks while a program is compiled for the first time: a supervisor has nothing else to do then.
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
-        if request.network == NetworkMode::Host {
+        if request.host.network == NetworkMode::Host {
             return Err(Refusal::Cannot { executor: NAME, what: Want::HostNetwork.describe() }.into());
         }
         let root = root::open(&request.root)?;

@@ -12,9 +12,9 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::*;
-use crate::executor::Root;
 use crate::executor::conformance::{self, Case, Subject};
-use crate::model::{Kind, Platform};
+use crate::executor::{Joins, Root};
+use crate::model::{HostConfig, Kind, Platform};
 
 /// What every guest begins with.
 const HEAD: &str = r#"(module
@@ -126,7 +126,10 @@ impl Wasi {
                 user: String::new(),
             },
             hostname: "guest".to_owned(),
-            network: NetworkMode::None,
+            domainname: String::new(),
+            host: HostConfig::default(),
+            mounts: Vec::new(),
+            joins: Joins::default(),
             stdio,
         }
     }
@@ -361,7 +364,7 @@ async fn a_program_is_not_read_again_once_its_digest_is_remembered() {
 async fn the_hosts_network_is_refused() {
     let subject = Wasi::new(Layout::Directory);
     let mut request = subject.create(subject.root(None), files().0);
-    request.network = NetworkMode::Host;
+    request.host.network = NetworkMode::Host;
     let error = subject.open().unwrap().create(request).await.unwrap_err();
     assert!(matches!(error, ExecError::Refused(Refusal::Cannot { .. })));
 }

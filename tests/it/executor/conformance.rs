@@ -6,9 +6,9 @@ use std::sync::Mutex;
 
 use umiak::executor::conformance::{self, Program, Subject};
 use umiak::executor::{
-    Create, Entry, ExecError, Executor, Process, Root, Settings, Stdio, Want, Workload, linux,
+    Create, Entry, ExecError, Executor, Joins, Process, Root, Settings, Stdio, Want, Workload, linux,
 };
-use umiak::model::{ContainerId, NetworkMode, Packaging, Platform};
+use umiak::model::{ContainerId, HostConfig, Packaging, Platform};
 
 use crate::support::require;
 
@@ -96,7 +96,10 @@ impl Subject for Linux {
                 user: String::new(),
             },
             hostname: "conforming".to_owned(),
-            network: NetworkMode::None,
+            domainname: String::new(),
+            host: HostConfig::default(),
+            mounts: Vec::new(),
+            joins: Joins::default(),
             stdio,
         })
     }
