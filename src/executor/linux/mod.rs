@@ -1,0 +1,108 @@
+//! Linux containers: translates [`Create`] into a plan of `runtime_linux` and its answers into this boundary's.
+//!
+//! Invariants:
+//! - Everything that isolates is in the runtime crate; here is only docker's choice of defaults.
+//! - A container's cgroup is `umiak/<id>`: it can be swept by the id alone, after any crash.
+//! - What a failed `create` made is gone when it returns.
+//!
+//! Calls into the runtime block for milliseconds, on purpose: a supervisor has nothing else to do then, and a thread for them
+//! costs more than they do.
+
+mod failure;
+mod plan;
+mod task;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use runtime_linux::cgroups;
+
+use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Stdio, Task, Workload};
+use crate::model::{ContainerId, ErrorKind, Platform};
+use task::LinuxTask;
+
+/// The executor's name.
+pub const NAME: &str = "linux";
+
+/// The host side's view.
+pub const ENTRY: Entry = Entry { name: NAME, aliases: &[], admit, open };
+
+/// This processor's own platform only: what else the kernel could run (`binfmt_misc`, 32 bits) cannot be told reliably.
+fn admit(workload: &Workload) -> Result<(), Refusal> {
+    if Platform::linux_native().accepts(&workload.platform) {
+        Ok(())
+    } else {
+        Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() })
+    }
+}
+
+fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Refusal::Privilege { executor: NAME }.into());
+    }
+    Ok(Box::new(Linux { exe: settings.exe.clone() }))
+}
+
+/// The executor.
+#[derive(Debug)]
+struct Linux {
+    /// Run again to be init.
+    exe: PathBuf,
+}
+
+fn cgroup_path(id: &ContainerId) -> String {
+    format!("umiak/{id}")
+}
+
+fn sweep(id: &ContainerId) -> Result<(), ExecError> {
+    cgroups::sweep(&cgroup_path(id))
+        .map_err(|error| ExecError::failed(ErrorKind::Internal, "removing the container's cgroup", error))
+}
+
+#[async_trait]
+impl Executor for Linux {
+    async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
+        let plan = plan::plan(&request)?;
+        let stdio = match request.stdio {
+            Stdio::Files { stdin, stdout, stderr } => runtime_linux::Stdio::Streams {
+                stdin: stdin.into(),
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+            },
+            Stdio::Terminal(_) => runtime_linux::Stdio::Terminal,
+        };
+        match LinuxTask::spawn(&self.exe, &plan, stdio, &request.id) {
+            Ok(task) => Ok(Box::new(task)),
+            Err(error) => {
+                if let Err(left) = sweep(&request.id) {
+                    tracing::warn!(id = %request.id, error = %left, "a cgroup is left of a container that was not made");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn sweep(&self, id: &ContainerId) -> Result<(), ExecError> {
+        sweep(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Packaging;
+
+    #[test]
+    fn only_images_for_this_processor_are_taken() {
+        for (platform, taken) in [
+            (Platform::linux_native(), true),
+            (Platform::wasi(), false),
+            (Platform::new("linux", "s390x", None), false),
+            (Platform::new("windows", std::env::consts::ARCH, None), false),
+        ] {
+            let workload =
+                Workload { platform, packaging: Packaging::Image, program: None, wants: Vec::new() };
+            assert_eq!(admit(&workload).is_ok(), taken, "{}", workload.platform);
+        }
+    }
+}

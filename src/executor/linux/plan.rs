@@ -1,0 +1,185 @@
+//! From a request to the runtime's plan: docker's defaults, and what the request says.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use runtime_linux::{CgroupPlan, Limits, Mount, Network, Plan, Propagation};
+
+use super::cgroup_path;
+use crate::executor::{Create, ExecError, Process, Root, Stdio, WindowSize};
+use crate::model::{ErrorKind, NetworkMode};
+
+/// What docker sets when an image does not.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// More than this of a file of the host is not copied into a container, in bytes.
+const MAX_HOST_FILE: u64 = 1 << 20;
+
+/// Docker's defaults, and what the request says.
+pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
+    let root = match &request.root {
+        Root::Overlay { lower, upper, work } => {
+            runtime_linux::Root::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
+        }
+        Root::Directory(path) => runtime_linux::Root::Directory(path.clone()),
+    };
+    let mut plan = Plan::new(root, request.process.args.clone());
+    plan.env = environment(&request.process, &request.hostname, &request.stdio);
+    plan.cwd.clone_from(&request.process.cwd);
+    plan.user.clone_from(&request.process.user);
+    plan.hostname.clone_from(&request.hostname);
+    plan.domainname.clone_from(&request.domainname);
+    plan.network = match request.host.network {
+        NetworkMode::None => Network::None,
+        NetworkMode::Host => Network::Host,
+    };
+    if let Stdio::Terminal(WindowSize { rows, cols }) = request.stdio {
+        plan.terminal = Some(runtime_linux::WindowSize { rows, cols });
+    }
+    plan.mounts = name_files(request)?;
+    plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits: Limits::default() });
+    Ok(plan)
+}
+
+/// The request's environment over docker's defaults. `HOME` is the runtime's: it knows the user.
+pub(super) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> {
+    let mut defaults = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if matches!(stdio, Stdio::Terminal(_)) {
+        defaults.push("TERM=xterm".to_owned());
+    }
+    let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    defaults.retain(|default| process.env.iter().all(|pair| key(pair) != key(default)));
+    defaults.into_iter().chain(process.env.iter().cloned()).collect()
+}
+
+/// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`: copies, so that the container may write to them but not to the
+/// host's, mounted over the image's and not written into the container's layer.
+fn name_files(request: &Create) -> Result<Vec<Mount>, ExecError> {
+    let host = request.host.network == NetworkMode::Host;
+    let hosts = if host { host_file("/etc/hosts")? } else { None };
+    let hosts = hosts.unwrap_or_else(|| own_hosts(&request.hostname).into_bytes());
+    let names = if host { host_file("/etc/resolv.conf")? } else { None };
+    [
+        ("hostname", format!("{}\n", request.hostname).into_bytes()),
+        ("hosts", hosts),
+        ("resolv.conf", names.unwrap_or_default()),
+    ]
+    .into_iter()
+    .map(|(name, bytes)| {
+        let source = request.scratch.join(name);
+        write_plain(&source, &bytes).map_err(|error| {
+            ExecError::failed(
+                ErrorKind::Unavailable,
+                "writing the container's name files",
+                FileError::new(&source, error),
+            )
+        })?;
+        let target = format!("/etc/{name}");
+        Ok(Mount::Bind {
+            source,
+            target,
+            read_only: false,
+            recursive: false,
+            propagation: Propagation::Private,
+        })
+    })
+    .collect()
+}
+
+fn own_hosts(hostname: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+    )
+}
+
+/// A file of the host, if there is one.
+fn host_file(path: &str) -> Result<Option<Vec<u8>>, ExecError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(File::open(path)?, MAX_HOST_FILE), &mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ExecError::failed(
+            ErrorKind::Unavailable,
+            "reading the host's name files",
+            FileError::new(Path::new(path), error),
+        )),
+    }
+}
+
+/// Readable by every user of the container, whatever this process's mask.
+fn write_plain(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, bytes)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
+}
+
+/// An error about a file of the host.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}`", path.display())]
+struct FileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    fn new(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::Joins;
+    use crate::model::{ContainerId, HostConfig};
+
+    fn create(env: &[&str], stdio: Stdio, scratch: &Path) -> Create {
+        Create {
+            id: ContainerId::from_bytes([7; 32]),
+            root: Root::Directory("/nowhere".into()),
+            scratch: scratch.to_owned(),
+            process: Process {
+                args: vec!["true".into()],
+                env: env.iter().map(|&pair| pair.to_owned()).collect(),
+                cwd: "/work".into(),
+                user: "www".into(),
+            },
+            hostname: "boat".into(),
+            domainname: String::new(),
+            host: HostConfig::default(),
+            mounts: Vec::new(),
+            joins: Joins::default(),
+            stdio,
+        }
+    }
+
+    #[test]
+    fn a_plan_has_dockers_defaults_and_the_requests_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let terminal = Stdio::Terminal(WindowSize { rows: 5, cols: 6 });
+        let plan = plan(&create(&["PATH=/x", "A=b=c"], terminal, dir.path())).unwrap();
+        assert_eq!(plan.env, ["HOSTNAME=boat", "TERM=xterm", "PATH=/x", "A=b=c"]);
+        assert_eq!((plan.user.as_str(), plan.cwd.as_str(), plan.hostname.as_str()), ("www", "/work", "boat"));
+        assert_eq!(plan.network, Network::None);
+        assert_eq!(plan.terminal, Some(runtime_linux::WindowSize { rows: 5, cols: 6 }));
+        assert_eq!(plan.cgroup.unwrap().path, format!("umiak/{}", "07".repeat(32)));
+        assert!(!plan.capabilities.is_empty() && !plan.masked_paths.is_empty() && !plan.privileged);
+        let hosts = std::fs::read_to_string(dir.path().join("hosts")).unwrap();
+        assert!(hosts.starts_with("127.0.0.1\tlocalhost boat\n"), "{hosts}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("hostname")).unwrap(), "boat\n");
+    }
+
+    #[test]
+    fn a_scratch_directory_that_is_not_there_is_named() {
+        let stdio = Stdio::Terminal(WindowSize { rows: 1, cols: 1 });
+        let error = plan(&create(&[], stdio, Path::new("/nowhere"))).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "`/nowhere/hostname`");
+    }
+}
