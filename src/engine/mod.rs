@@ -9,6 +9,7 @@ mod create;
 mod error;
 mod images;
 mod inspect;
+mod joins;
 mod merge;
 pub mod progress;
 mod pull;

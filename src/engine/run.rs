@@ -95,6 +95,7 @@ impl Running {
 pub(super) struct Prepared {
     process: Unlaunched,
     run: PathBuf,
+    joins: Joins,
 }
 
 impl Engine {
@@ -115,9 +116,10 @@ impl Engine {
                 return Err(EngineError::Running { name: container.name.clone(), action: "start" });
             }
         };
+        let joins = self.joins(container)?;
         let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
         let process = supervisor::client::launch(&exe, &run, container.id.short())?;
-        let prepared = Prepared { process, run };
+        let prepared = Prepared { process, run, joins };
         match self.launch(container, attach, window, exe, prepared, claim) {
             Ok(running) => Ok(running),
             Err(error) => {
@@ -136,7 +138,7 @@ impl Engine {
         prepared: Prepared,
         claim: Liveness,
     ) -> Result<Running, EngineError> {
-        let Prepared { process, run } = prepared;
+        let Prepared { process, run, joins } = prepared;
         let store = self.store()?;
         let rootfs = match store.snapshots().prepare(&container.id, &container.layers) {
             Ok(rootfs) => rootfs,
@@ -153,7 +155,7 @@ impl Engine {
             container: container.clone(),
             rootfs,
             mounts: Vec::new(),
-            joins: Joins::default(),
+            joins,
             window,
             guest_memory: Some(self.guest_memory()),
             attach,
