@@ -11,6 +11,7 @@ mod id;
 mod image;
 mod kind;
 mod platform;
+pub mod signal;
 
 pub use container::{
     Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, Root,

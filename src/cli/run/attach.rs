@@ -55,7 +55,7 @@ pub(super) fn run(
     status
 }
 
-fn show(running: &mut crate::engine::Running, printer: &Printer, credits: &Sender<()>) -> Result<i32, Fault> {
+fn show(running: &mut crate::engine::Session, printer: &Printer, credits: &Sender<()>) -> Result<i32, Fault> {
     loop {
         match running.receive()? {
             Output::Stdout(bytes) => printer.write(&bytes)?,
