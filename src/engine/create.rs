@@ -163,6 +163,9 @@ fn wants(options: &CreateOptions) -> Vec<Want> {
     if options.host.network == NetworkMode::Host {
         wants.push(Want::HostNetwork);
     }
+    if matches!(options.host.network, NetworkMode::Container(_)) {
+        wants.push(Want::Namespaces);
+    }
     if options.wishes.user.is_some() {
         wants.push(Want::User);
     }

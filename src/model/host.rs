@@ -8,8 +8,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ContainerId;
-
 /// How a container is confined and supervised (docker's `HostConfig`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -73,7 +71,7 @@ pub struct HostConfig {
 }
 
 /// What network a container has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
     /// A namespace of its own with only the loopback device.
@@ -81,6 +79,19 @@ pub enum NetworkMode {
     None,
     /// The host's.
     Host,
+    /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
+    Container(String),
+}
+
+impl NetworkMode {
+    /// As docker shows it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::None => "none".to_owned(),
+            Self::Host => "host".to_owned(),
+            Self::Container(of) => format!("container:{of}"),
+        }
+    }
 }
 
 /// Whose namespace of one kind a container is in.
@@ -96,8 +107,8 @@ pub enum NamespaceMode {
     None,
     /// The host's.
     Host,
-    /// Another container's.
-    Container(ContainerId),
+    /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
+    Container(String),
 }
 
 /// Who the container's users are on the host.

@@ -4,6 +4,7 @@
 //! after by name alone ([`sweep`]); hierarchies are used as they are mounted and never changed. Paths lead from the
 //! mount point, as docker's do, so a container is not charged to the caller's own limits.
 
+pub(crate) mod join;
 mod v1;
 mod v2;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use runtime_linux::{CgroupPlan, Limits, Mount, Network, Plan, Propagation};
 
 use super::cgroup_path;
-use crate::executor::{Create, ExecError, Process, Root, Stdio, WindowSize};
+use crate::executor::{Create, ExecError, Process, Refusal, Root, Stdio, WindowSize};
 use crate::model::{ErrorKind, NetworkMode};
 
 /// What docker sets when an image does not.
@@ -33,6 +33,10 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     plan.network = match request.host.network {
         NetworkMode::None => Network::None,
         NetworkMode::Host => Network::Host,
+        NetworkMode::Container(_) => {
+            let what = "share the network of a container";
+            return Err(Refusal::Cannot { executor: super::NAME, what }.into());
+        }
     };
     if let Stdio::Terminal(WindowSize { rows, cols }) = request.stdio {
         plan.terminal = Some(runtime_linux::WindowSize { rows, cols });
