@@ -25,5 +25,5 @@ pub use host::{
 pub use id::{ContainerId, IdError};
 pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;
-pub use kind::{ErrorKind, Kind};
+pub use kind::{ErrorKind, Kind, chain};
 pub use platform::{Platform, PlatformError};

@@ -8,7 +8,6 @@ mod record;
 mod session;
 mod streams;
 
-use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -28,7 +27,7 @@ use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateO
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Refusal, Settings, Stats, Task, WindowSize};
-use crate::model::{ErrorKind, Kind};
+use crate::model::{ErrorKind, Kind, chain};
 use clients::Desk;
 use record::Record;
 use session::Session;
@@ -64,22 +63,10 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "supervisor: {}", describe(&error));
+            let _ = writeln!(std::io::stderr(), "supervisor: {}", chain(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error and its causes on one line.
-fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn run() -> Result<(), SupervisorError> {
@@ -105,7 +92,7 @@ fn run() -> Result<(), SupervisorError> {
 }
 
 fn failure(error: &(impl Kind + 'static)) -> Failure {
-    Failure { kind: error.kind(), message: describe(error), hints: error.hints() }
+    Failure { kind: error.kind(), message: chain(error), hints: error.hints() }
 }
 
 /// The container's life, from the lock to the last record.
@@ -183,7 +170,7 @@ async fn supervise(
 /// whoever wants the container itself (`rm`, another start) waits for the lock.
 async fn free(task: Box<dyn Task>) {
     if let Err(error) = task.delete().await {
-        tracing::warn!(error = describe(&error), "freeing the container's task");
+        tracing::warn!(error = chain(&error), "freeing the container's task");
     }
 }
 
@@ -242,7 +229,7 @@ async fn attend(
     loop {
         tokio::select! {
             exit = &mut end => return exit.unwrap_or_else(|error| {
-                tracing::error!(error = describe(&error), "waiting for the container");
+                tracing::error!(error = chain(&error), "waiting for the container");
                 Exit { code: 255, oom_killed: false }
             }),
             () = &mut rest, if !resting => {
@@ -265,7 +252,7 @@ async fn attend(
                 }
                 Command::Resize(size) => {
                     if let Some(Err(error)) = task.terminal().map(|terminal| terminal.resize(size)) {
-                        tracing::warn!(error = describe(&error), "resizing the terminal");
+                        tracing::warn!(error = chain(&error), "resizing the terminal");
                     }
                 }
                 Command::Stop(order, reply) => {
@@ -354,7 +341,7 @@ async fn signal(task: &dyn Task, number: u8, record: &mut Record) -> Result<(), 
 async fn kill(task: &dyn Task) -> Change {
     match task.signal(SIGKILL).await {
         Ok(()) | Err(ExecError::NotRunning) => {}
-        Err(error) => tracing::error!(error = describe(&error), "killing a container that did not stop"),
+        Err(error) => tracing::error!(error = chain(&error), "killing a container that did not stop"),
     }
     Change::Nothing
 }

@@ -1,8 +1,8 @@
 //! The record that a supervisor keeps true.
 
-use super::{describe, failure};
+use super::failure;
 use crate::executor::Exit;
-use crate::model::{RunState, RuntimeStatus, Timestamp};
+use crate::model::{RunState, RuntimeStatus, Timestamp, chain};
 use crate::state::Database;
 use crate::store::Store;
 use crate::supervisor::protocol::{Failure, Launch, UpdateOrder};
@@ -46,12 +46,12 @@ impl Record {
         let database = match self.database.take().map_or_else(|| Database::open(&self.launch.root), Ok) {
             Ok(database) => database,
             Err(error) => {
-                tracing::error!(error = describe(&error), action);
+                tracing::error!(error = chain(&error), action);
                 return;
             }
         };
         if let Err(error) = write(&database, self) {
-            tracing::error!(error = describe(&error), action);
+            tracing::error!(error = chain(&error), action);
         }
         self.database = Some(database);
     }
@@ -136,7 +136,7 @@ impl Record {
         let id = &self.launch.container.id;
         let files = Store::open(&self.launch.root).and_then(|store| store.snapshots().remove(id));
         if let Err(error) = files {
-            tracing::error!(error = describe(&error), "removing the container's files");
+            tracing::error!(error = chain(&error), "removing the container's files");
         }
         self.with_database("removing the container's record", |database, this| {
             database.remove_container(&this.launch.container.id)

@@ -40,7 +40,7 @@ pub(super) async fn run(task: &dyn Task, executor: &'static str, env: &[String],
                 Err(failed) => Event::Failed(failed),
             });
             if let Err(error) = process.delete().await {
-                tracing::warn!(error = super::describe(&error), "freeing a process of the container");
+                tracing::warn!(error = crate::model::chain(&error), "freeing a process of the container");
             }
         }
         Err(error) => {
