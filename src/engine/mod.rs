@@ -5,8 +5,10 @@
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
 mod containers;
+mod control;
 mod create;
 mod error;
+mod exec;
 mod images;
 mod inspect;
 mod joins;
@@ -14,6 +16,7 @@ mod merge;
 pub mod progress;
 mod pull;
 mod run;
+mod session;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -26,11 +29,12 @@ use crate::store::Store;
 pub use containers::{ContainerView, Removal};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
+pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
-pub use run::{Control, Output, Running};
+pub use session::{Control, Output, Session};
 
 /// Where the engine's files are; what is `None` is the default for this user.
 #[derive(Debug, Clone, Default)]
