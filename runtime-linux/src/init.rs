@@ -78,11 +78,7 @@ fn run(zero: &OwnedFd) -> Result<Never> {
 }
 
 /// On the side of stage one, tells of the process and ends; on the other, becomes it.
-fn child_of(
-    born: Cloned,
-    control: &OwnedFd,
-    child: impl FnOnce(&OwnedFd) -> Result<Never>,
-) -> Result<Never> {
+fn child_of(born: Cloned, control: &OwnedFd, child: impl FnOnce(&OwnedFd) -> Result<Never>) -> Result<Never> {
     match born {
         Cloned::Parent { pid, pidfd } => {
             wire::report(control, &Report::Born(pid), &[pidfd.as_fd()]).at(Step::Begin, "control socket")?;
@@ -266,8 +262,7 @@ pub(crate) fn working_directory(tree: &Tree, cwd: &str, make: bool) -> Result<()
         let why = "it is not an absolute path".to_owned();
         return Err(InitFailure::new(step, cwd, Cause::Refused(why)));
     }
-    let directory =
-        if make { tree.directory(cwd) } else { tree.open(cwd, OFlags::PATH | OFlags::DIRECTORY) };
+    let directory = if make { tree.directory(cwd) } else { tree.open(cwd, OFlags::PATH | OFlags::DIRECTORY) };
     let directory = directory.at(step, cwd)?;
     rustix::process::fchdir(&directory).at(step, cwd)?;
     let seen = rustix::process::getcwd(Vec::new()).at(step, cwd)?;

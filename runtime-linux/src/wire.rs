@@ -14,8 +14,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::failure::InitFailure;
 use crate::exec::ExecPlan;
+use crate::failure::InitFailure;
 use crate::plan::Plan;
 use crate::sys::Instruction;
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use runtime_linux::{
-    CgroupPlan, Created, ExecPlan, Exit, Limits, Mount, Namespace, Namespaces, Network, Peer, Plan, Propagation,
-    Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups, exec, init, spawn,
+    CgroupPlan, Created, ExecPlan, Exit, Limits, Mount, Namespace, Namespaces, Network, Peer, Plan,
+    Propagation, Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups, exec, init, spawn,
 };
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -31,12 +31,10 @@ impl Box_ {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
         fs::copy(BUSYBOX, dir.join("root/bin/busybox")).unwrap();
-        for applet in
-            [
-                "sh", "true", "cat", "id", "env", "ls", "sleep", "tty", "mount", "hostname", "stat", "dd", "wc", "ps",
-                "readlink", "kill", "touch", "ipcmk", "ipcs",
-            ]
-        {
+        for applet in [
+            "sh", "true", "cat", "id", "env", "ls", "sleep", "tty", "mount", "hostname", "stat", "dd", "wc",
+            "ps", "readlink", "kill", "touch", "ipcmk", "ipcs",
+        ] {
             std::os::unix::fs::symlink("busybox", dir.join("root/bin").join(applet)).unwrap();
         }
         fs::write(dir.join("root/etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/srv:/bin/sh\n")
@@ -403,14 +401,25 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 
 fn exec_is_in_the_container() {
     let b = Box_::new("exec");
-    let plan = Plan { hostname: "boat".into(), ..b.limited("echo x > /etc/mark; exec sleep 1000", Limits::default()) };
+    let plan = Plan {
+        hostname: "boat".into(),
+        ..b.limited("echo x > /etc/mark; exec sleep 1000", Limits::default())
+    };
     let first = running(&plan);
     eventually("the mark", || b.dir.join("upper/etc/mark").exists());
-    let seen = inside(&first, &plan, "cat /etc/mark; hostname; readlink /proc/1/exe; ls /proc/self/fd | wc -l; echo $HOME; exit 9");
+    let seen = inside(
+        &first,
+        &plan,
+        "cat /etc/mark; hostname; readlink /proc/1/exe; ls /proc/self/fd | wc -l; echo $HOME; exit 9",
+    );
     assert_eq!(seen, (Exit::Code(9), "x\nboat\n/bin/busybox\n4\n/root".to_owned()));
     let links = "for n in mnt pid net ipc uts cgroup user; do [ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] || echo $n; done";
     let free = Plan { capabilities: vec!["CAP_SYS_PTRACE".into()], ..plan.clone() };
-    assert_eq!(inside(&first, &free, links), (Exit::Code(0), String::new()), "all namespaces are the container's");
+    assert_eq!(
+        inside(&first, &free, links),
+        (Exit::Code(0), String::new()),
+        "all namespaces are the container's"
+    );
     assert_eq!(
         inside(&first, &plan, "cat /proc/self/cgroup").1,
         inside(&first, &plan, "cat /proc/1/cgroup").1,
@@ -448,10 +457,21 @@ fn exec_has_the_containers_privileges() {
     }
     let user = Plan { user: "www".into(), no_new_privs: true, ..plan.clone() };
     let text = inside(&first, &user, "cat /proc/self/status; id; echo $HOME").1;
-    for part in ["CapInh:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "uid=33", "groups=4", "/srv"] {
+    for part in [
+        "CapInh:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "uid=33",
+        "groups=4",
+        "/srv",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let all = Plan { capabilities: runtime_linux::caps::ALL.iter().map(|&c| c.into()).collect(), seccomp: Seccomp::Unconfined, ..plan.clone() };
+    let all = Plan {
+        capabilities: runtime_linux::caps::ALL.iter().map(|&c| c.into()).collect(),
+        seccomp: Seccomp::Unconfined,
+        ..plan.clone()
+    };
     let text = inside(&first, &all, status).1;
     assert!(text.contains("Seccomp:\t0") && text.contains("CapInh:\t0000000000000000"), "{text}");
     assert!(!text.contains("CapEff:\t00000000a80425fb"), "{text}");
@@ -462,7 +482,10 @@ fn exec_refuses_what_cannot_run() {
     std::os::unix::fs::symlink("/proc/self/fd", b.dir.join("root/fds")).unwrap();
     let plan = b.shell("exec sleep 1000");
     let first = running(&plan);
-    let line = |args: &[&str]| ExecPlan { args: args.iter().map(|&a| a.into()).collect(), ..like(&first, &plan, "") };
+    let line = |args: &[&str]| ExecPlan {
+        args: args.iter().map(|&a| a.into()).collect(),
+        ..like(&first, &plan, "")
+    };
     for (args, text, status) in [
         ("foo", "exec: \"foo\": executable file not found in $PATH", 127),
         ("/x", "exec: \"/x\": stat /x: no such file or directory", 127),
@@ -475,13 +498,18 @@ fn exec_refuses_what_cannot_run() {
     assert_eq!(exec_refused(&first, &user).0, "unable to find user foo: no matching entries in passwd file");
     let _held = fs::File::open("/").unwrap();
     for n in 0..=20 {
-        for cwd in [format!("/proc/self/fd/{n}"), format!("/fds/{n}"), format!("/proc/self/fd/{n}/../../../..")] {
+        for cwd in
+            [format!("/proc/self/fd/{n}"), format!("/fds/{n}"), format!("/proc/self/fd/{n}/../../../..")]
+        {
             let plan = ExecPlan { cwd: cwd.clone(), ..line(&["true"]) };
             assert!(exec_refused(&first, &plan).0.starts_with("changing to working directory"), "{cwd}");
         }
     }
     let missing = ExecPlan { cwd: "/not/there".into(), ..line(&["true"]) };
-    assert_eq!(exec_refused(&first, &missing).0, "changing to working directory `/not/there`: no such file or directory");
+    assert_eq!(
+        exec_refused(&first, &missing).0,
+        "changing to working directory `/not/there`: no such file or directory"
+    );
     assert!(!b.dir.join("upper/not").exists(), "exec makes no directories");
 }
 
@@ -497,11 +525,18 @@ fn exec_cannot_be_caught() {
     for _ in 0..30 {
         let made = enter(&first, &like(&first, &plan, "exit 3")).unwrap();
         // Ready, and not started: it is in the container, and still ours.
-        assert_eq!(fs::read_link(format!("/proc/{}/exe", made.0.pid())).unwrap(), fs::read_link(EXE).unwrap());
+        assert_eq!(
+            fs::read_link(format!("/proc/{}/exe", made.0.pid())).unwrap(),
+            fs::read_link(EXE).unwrap()
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
         assert_eq!(finish(made).0, Exit::Code(3));
     }
-    assert!(!b.dir.join("upper/etc/caught").exists(), "{:?}", fs::read_to_string(b.dir.join("upper/etc/caught")));
+    assert!(
+        !b.dir.join("upper/etc/caught").exists(),
+        "{:?}",
+        fs::read_to_string(b.dir.join("upper/etc/caught"))
+    );
     assert_eq!(fs::metadata(fs::read_link(EXE).unwrap()).unwrap().modified().unwrap(), before);
     // Its own binary, when it is a link to the one that started it.
     let outcome = inside(&first, &plan, "echo x > /proc/self/exe");
@@ -529,7 +564,10 @@ fn exec_has_a_terminal_of_its_own() {
     assert!(text.contains("console: No such"), "the console is the first process's alone: {text}");
     drop(first);
     // What lies where the terminals should be is not believed.
-    for replace in ["ln -s /dev/null /dev/pts/x 2>/dev/null; mount -t tmpfs x /dev/pts; touch /dev/pts/ptmx", "mount -t tmpfs x /dev/pts; ln -s /dev/null /dev/pts/ptmx"] {
+    for replace in [
+        "ln -s /dev/null /dev/pts/x 2>/dev/null; mount -t tmpfs x /dev/pts; touch /dev/pts/ptmx",
+        "mount -t tmpfs x /dev/pts; ln -s /dev/null /dev/pts/ptmx",
+    ] {
         let plan = Plan {
             capabilities: vec!["CAP_SYS_ADMIN".into()],
             seccomp: Seccomp::Unconfined,
@@ -538,9 +576,12 @@ fn exec_has_a_terminal_of_its_own() {
         let _old = fs::remove_file(b.dir.join("upper/etc/done"));
         let first = running(&plan);
         eventually("the mount", || b.dir.join("upper/etc/done").exists());
-        let wanted = ExecPlan { terminal: Some(WindowSize { rows: 3, cols: 7 }), ..like(&first, &plan, "true") };
+        let wanted =
+            ExecPlan { terminal: Some(WindowSize { rows: 3, cols: 7 }), ..like(&first, &plan, "true") };
         match exec(Path::new(EXE), &wanted, first.pidfd(), Stdio::Terminal) {
-            Err(SpawnError::Init(failure)) => assert!(failure.to_string().contains("multiplexer"), "{failure}"),
+            Err(SpawnError::Init(failure)) => {
+                assert!(failure.to_string().contains("multiplexer"), "{failure}")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -550,8 +591,15 @@ fn init_reaps_and_forwards() {
     let b = Box_::new("init");
     let with = |script: &str| Plan { init: true, ..b.limited(script, Limits::default()) };
     assert_eq!(run(&with("exit 7")).0, Exit::Code(7));
-    assert_eq!(run(&with("kill -9 $$")).0, Exit::Code(137), "a process that is not the first can be killed from within");
-    assert_eq!(run(&with("[ $$ != 1 ] && echo $PPID; ls /proc/self/fd | wc -l")), (Exit::Code(0), "1\n4".to_owned()));
+    assert_eq!(
+        run(&with("kill -9 $$")).0,
+        Exit::Code(137),
+        "a process that is not the first can be killed from within"
+    );
+    assert_eq!(
+        run(&with("[ $$ != 1 ] && echo $PPID; ls /proc/self/fd | wc -l")),
+        (Exit::Code(0), "1\n4".to_owned())
+    );
     for (args, status) in [("foo", 127), ("/etc/passwd", 126)] {
         let plan = Plan { args: vec![args.into()], ..with("") };
         assert_eq!(refused(&plan).1, status, "{args}");
@@ -559,7 +607,8 @@ fn init_reaps_and_forwards() {
     let zombies = "(sleep 0.05 & sleep 0.05 & exit 0); sleep 0.3; ps -o stat | grep -c Z";
     assert_eq!(run(&with(zombies)).1, "0", "orphans are reaped");
     for (signal, trap) in [(15, "TERM"), (10, "USR1"), (2, "INT"), (1, "HUP"), (28, "WINCH")] {
-        let plan = with(&format!("trap 'exit 42' {trap}; touch /etc/ready-{signal}; while :; do sleep 0.02; done"));
+        let plan =
+            with(&format!("trap 'exit 42' {trap}; touch /etc/ready-{signal}; while :; do sleep 0.02; done"));
         let mut process = running(&plan);
         eventually("ready", || b.dir.join(format!("upper/etc/ready-{signal}")).exists());
         process.signal(signal).unwrap();
@@ -570,7 +619,10 @@ fn init_reaps_and_forwards() {
     process.signal(15).unwrap();
     assert_eq!(process.wait().unwrap(), Exit::Code(143));
     // The reaper has the program's rights, and its binary is out of reach.
-    let plan = Plan { user: "www".into(), ..with("cat /proc/1/status; echo x > /proc/1/exe; cat /proc/1/exe | wc -c; ls /proc/1/fd") };
+    let plan = Plan {
+        user: "www".into(),
+        ..with("cat /proc/1/status; echo x > /proc/1/exe; cat /proc/1/exe | wc -c; ls /proc/1/fd")
+    };
     let text = run(&plan).1;
     assert!(text.contains("Uid:\t33\t33\t33\t33") && text.contains("CapEff:\t0000000000000000"), "{text}");
     assert!(text.contains("Seccomp:\t2") && text.contains("Permission denied"), "{text}");
@@ -605,17 +657,33 @@ fn init_has_the_terminal() {
 fn namespaces_are_shared() {
     let b = Box_::new("share");
     let other = Box_::new("share-by");
-    let donor_plan = Plan { hostname: "donor".into(), ..b.limited("echo shared > /dev/shm/f; ipcmk -Q >/dev/null; echo x > /etc/done; exec sleep 1000", Limits::default()) };
+    let donor_plan = Plan {
+        hostname: "donor".into(),
+        ..b.limited(
+            "echo shared > /dev/shm/f; ipcmk -Q >/dev/null; echo x > /etc/done; exec sleep 1000",
+            Limits::default(),
+        )
+    };
     let donor = running(&donor_plan);
     eventually("the file", || b.dir.join("upper/etc/done").exists());
     let peer = || Peer { pid: donor.pid(), cgroup: b.cgroup.rsplit('/').next().unwrap().to_owned() };
     let join = || Namespace::Join(peer());
-    let plan = |namespaces, network, shm, script: &str| Plan { namespaces, network, shm, ..other.limited(script, Limits::default()) };
+    let plan = |namespaces, network, shm, script: &str| Plan {
+        namespaces,
+        network,
+        shm,
+        ..other.limited(script, Limits::default())
+    };
     let own = Namespaces::default;
     let script = "ps | grep -c 'sleep 1000'; [ $$ = 1 ] || echo notfirst";
     let shared = plan(Namespaces { pid: join(), ..own() }, Network::None, Shm::Own, script);
     assert_eq!(run(&shared).1, "2\nnotfirst", "the donor's, and the line that looks for it");
-    let shared = plan(Namespaces { ipc: join(), ..own() }, Network::None, Shm::Of(peer()), "cat /dev/shm/f; ipcs -q | grep -c 0x; echo back > /dev/shm/g");
+    let shared = plan(
+        Namespaces { ipc: join(), ..own() },
+        Network::None,
+        Shm::Of(peer()),
+        "cat /dev/shm/f; ipcs -q | grep -c 0x; echo back > /dev/shm/g",
+    );
     assert_eq!(run(&shared).1, "shared\n1");
     assert_eq!(inside(&donor, &donor_plan, "cat /dev/shm/g").1, "back");
     let shared = plan(own(), Network::Join(peer()), Shm::None, "readlink /proc/self/ns/net; ls /dev/shm");
@@ -623,7 +691,12 @@ fn namespaces_are_shared() {
     let theirs = fs::read_link(format!("/proc/{}/ns/net", donor.pid())).unwrap();
     assert!(text.contains(theirs.to_str().unwrap()) && text.contains("No such file"), "{text}");
     let host = plan(
-        Namespaces { pid: Namespace::Inherit, uts: Namespace::Inherit, ipc: Namespace::Inherit, cgroup: Namespace::Inherit },
+        Namespaces {
+            pid: Namespace::Inherit,
+            uts: Namespace::Inherit,
+            ipc: Namespace::Inherit,
+            cgroup: Namespace::Inherit,
+        },
         Network::Host,
         Shm::Host,
         "for n in pid uts ipc cgroup net; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup; sleep 1000 & exit 0",

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod completion;
+mod create;
 mod fault;
 mod filter;
 mod flags;
@@ -15,9 +16,11 @@ mod inspect;
 mod kill;
 mod logs;
 pub mod output;
+mod port;
 mod progress;
 mod ps;
 mod pull;
+mod rename;
 mod rm;
 mod rmi;
 mod run;
@@ -128,6 +131,9 @@ macro_rules! commands {
 commands! {
     enum Command {
         Run(Box<run::Run>) = "run",
+        Create(Box<create::Create>) = "create",
+        Rename(rename::Rename) = "rename",
+        Port(port::Port) = "port",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
         Images(images::Images) = "images",
@@ -152,6 +158,9 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
+        Create(Box<create::Create>) = "create",
+        Rename(rename::Rename) = "rename",
+        Port(port::Port) = "port",
         Inspect(inspect::Containers) = "inspect",
         Kill(kill::Kill) = "kill",
         Logs(logs::Logs) = "logs",
@@ -244,6 +253,8 @@ fn failed(printer: &Printer, fault: &Fault, statuses: Statuses, command: Option<
         return OutputError::CLOSED_STATUS;
     }
     report(printer, fault, command.filter(|_| fault.is_usage()));
+    // Docker's client tells what is wrong with flags; the rest is its daemon's word, of which `create` makes 1.
+    let statuses = if command == Some("create") && !fault.is_usage() { Statuses::Plain } else { statuses };
     fault.status().unwrap_or_else(|| exit_status(fault.kind(), statuses))
 }
 

@@ -65,6 +65,12 @@ pub enum EngineError {
     /// The image to remove is not there.
     #[error("No such image: {name}")]
     NoImage { name: String },
+    /// What docker's daemon checks as well.
+    #[error(transparent)]
+    Check(#[from] super::CheckError),
+    /// `rename` to the name that it has.
+    #[error("Renaming a container with the same name as its current name")]
+    SameName,
     /// No such container.
     #[error("No such container: {query}")]
     NoContainer { query: String },
@@ -125,6 +131,7 @@ impl EngineError {
             Self::Executor(error) => error,
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
+            Self::Check(error) => error,
             _ => return None,
         })
     }
@@ -140,7 +147,9 @@ impl Kind for EngineError {
             | Self::NoImage { .. }
             | Self::NoContainer { .. }
             | Self::NoObject { .. } => ErrorKind::NotFound,
-            Self::NoCommand | Self::ObjectType { .. } | Self::NoHome => ErrorKind::InvalidInput,
+            Self::NoCommand | Self::ObjectType { .. } | Self::NoHome | Self::SameName => {
+                ErrorKind::InvalidInput
+            }
             Self::Running { .. }
             | Self::NotRunning { .. }
             | Self::WillNotEnd { .. }

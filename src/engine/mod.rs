@@ -4,6 +4,7 @@
 //! opened when something needs it. Commands of other processes work on the same files at the same time: what must be unique
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
+mod check;
 mod containers;
 mod create;
 mod error;
@@ -12,7 +13,9 @@ mod inspect;
 mod merge;
 pub mod progress;
 mod pull;
+mod rename;
 mod run;
+mod wants;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -22,12 +25,13 @@ use crate::model::ContainerId;
 use crate::state::Database;
 use crate::store::Store;
 
+pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
-pub use merge::{MergeError, Wishes, merge};
+pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
 pub use run::{Control, Output, Running};
 

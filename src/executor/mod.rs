@@ -132,7 +132,9 @@ impl Want {
             Self::Devices => "pass devices (`--device`, `--device-cgroup-rule`)",
             Self::Security => "apply `--security-opt`",
             Self::Init => "run an init process (`--init`)",
-            Self::Namespaces => "share namespaces (`--pid`, `--ipc`, `--uts`, `--cgroupns`, `--network container:…`)",
+            Self::Namespaces => {
+                "share namespaces (`--pid`, `--ipc`, `--uts`, `--cgroupns`, `--network container:…`)"
+            }
             Self::UserNamespace => "map users (`--userns`)",
             Self::Sysctls => "set kernel parameters (`--sysctl`)",
             Self::Groups => "add groups (`--group-add`)",

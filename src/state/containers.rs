@@ -116,6 +116,27 @@ impl Database {
         })
     }
 
+    /// Gives a container another name, unless one has it.
+    pub fn rename_container(&self, id: &ContainerId, name: &str) -> Result<(), StateError> {
+        self.write("rename a container", Durable::Process, |t| {
+            let holder: Option<String> = t
+                .prepare_cached("SELECT id FROM containers WHERE name = ?1")?
+                .query_row([name], |row| row.get(0))
+                .optional()?;
+            if let Some(text) = holder {
+                let holder = text.parse().map_err(|_| StateError::Malformed { text })?;
+                return Err(StateError::NameTaken { name: name.to_owned(), holder }.into());
+            }
+            let Some(mut container) = select(t, "WHERE id = ?1", [id.as_str()])?.pop() else {
+                return Err(StateError::NoContainer { id: id.clone() }.into());
+            };
+            name.clone_into(&mut container.name);
+            t.prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?
+                .execute(params![id.as_str(), name, encode(WHAT, &container)?])?;
+            Ok(())
+        })
+    }
+
     /// Removes a container's record; its name is free at once.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), StateError> {
         self.write("remove a container", Durable::Process, |t| {

@@ -51,7 +51,8 @@ impl Entry {
             match write(&dir.join("tasks"), "0") {
                 Ok(()) => joined = true,
                 // The container has nothing in this one.
-                Err(super::CgroupError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(super::CgroupError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(fail("", error)),
             }
         }
