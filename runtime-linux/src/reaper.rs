@@ -7,9 +7,8 @@
 use rustix::process::{Pid, WaitOptions};
 
 use crate::failure::{At, Result, Step};
-use crate::join;
 use crate::plan::Plan;
-use crate::sys;
+use crate::{caps, join, sys};
 
 /// Returns only in the child, which goes on to execute the program.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
@@ -27,6 +26,10 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     // The program's `execve` closes the last copy of the control socket, and that tells that it runs. The rest is closed as it
     // would be by an `execve` here.
     sys::close_from(3, false).at(step, "descriptors")?;
+    if !rustix::process::geteuid().is_root() {
+        // What `execve` does for the program of an ordinary user.
+        caps::restrict(0)?;
+    }
     let _only_a_name = rustix::thread::set_name(c"umiak-init");
     sys::exit_now(attend(program))
 }

@@ -5,25 +5,36 @@
 //! `model`; the engine is opened after the arguments have been found good.
 
 pub mod args;
+mod attach;
 mod completion;
 mod create;
+mod exec;
 mod fault;
 mod filter;
 mod flags;
+mod foreground;
 mod images;
 mod info;
 mod inspect;
 mod kill;
 mod logs;
 pub mod output;
+mod pause;
 mod port;
 mod progress;
+mod progress;
+mod ps;
 mod ps;
 mod pull;
+mod pull;
 mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod start;
+mod stop;
+mod unpause;
 mod usage;
 mod version;
 mod wait;
@@ -134,12 +145,19 @@ commands! {
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
+        Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
         Images(images::Images) = "images",
         Inspect(inspect::Inspect) = "inspect",
         Logs(logs::Logs) = "logs",
+        Start(start::Start) = "start",
+        Stop(stop::Stop) = "stop",
+        Restart(restart::Restart) = "restart",
         Kill(kill::Kill) = "kill",
+        Pause(pause::Pause) = "pause",
+        Unpause(unpause::Unpause) = "unpause",
+        Attach(attach::Attach) = "attach",
         Rm(rm::Rm) = "rm",
         Rmi(rmi::Rmi) = "rmi",
         Wait(wait::Wait) = "wait",
@@ -161,6 +179,13 @@ commands! {
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
+        Attach(attach::Attach) = "attach",
+        Exec(exec::Exec) = "exec",
+        Pause(pause::Pause) = "pause",
+        Restart(restart::Restart) = "restart",
+        Start(start::Start) = "start",
+        Stop(stop::Stop) = "stop",
+        Unpause(unpause::Unpause) = "unpause",
         Inspect(inspect::Containers) = "inspect",
         Kill(kill::Kill) = "kill",
         Logs(logs::Logs) = "logs",
@@ -196,7 +221,11 @@ enum Every {
 
 impl Every {
     fn statuses(&self) -> Statuses {
-        if matches!(self.name(), "run" | "create") { Statuses::Runs } else { Statuses::Plain }
+        match self.name() {
+            "run" | "create" => Statuses::Runs,
+            "exec" => Statuses::Program,
+            _ => Statuses::Plain,
+        }
     }
 
     fn name(&self) -> &'static str {

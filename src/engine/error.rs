@@ -68,9 +68,6 @@ pub enum EngineError {
     /// What docker's daemon checks as well.
     #[error(transparent)]
     Check(#[from] super::CheckError),
-    /// `rename` to the name that it has.
-    #[error("Renaming a container with the same name as its current name")]
-    SameName,
     /// No such container.
     #[error("No such container: {query}")]
     NoContainer { query: String },
@@ -86,6 +83,12 @@ pub enum EngineError {
     /// It does not run.
     #[error("cannot {action} container `{name}`: container is not running")]
     NotRunning { name: String, action: &'static str },
+    /// Its state is in the way.
+    #[error("cannot {action} container `{name}`: {why}")]
+    WrongState { name: String, action: &'static str, why: &'static str },
+    /// The name is another container's, or no name.
+    #[error("renaming a container to `{name}`: {why}")]
+    Rename { name: String, why: &'static str },
     /// Its supervisor does not end.
     #[error("cannot remove container `{name}`: it does not end")]
     WillNotEnd { name: String },
@@ -147,11 +150,12 @@ impl Kind for EngineError {
             | Self::NoImage { .. }
             | Self::NoContainer { .. }
             | Self::NoObject { .. } => ErrorKind::NotFound,
-            Self::NoCommand | Self::ObjectType { .. } | Self::NoHome | Self::SameName => {
+            Self::NoCommand | Self::Rename { .. } | Self::ObjectType { .. } | Self::NoHome => {
                 ErrorKind::InvalidInput
             }
             Self::Running { .. }
             | Self::NotRunning { .. }
+            | Self::WrongState { .. }
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }
             | Self::ImageInUse { .. } => ErrorKind::Conflict,

@@ -6,15 +6,17 @@
 
 mod check;
 mod containers;
+mod control;
 mod create;
 mod error;
+mod exec;
 mod images;
 mod inspect;
 mod merge;
 pub mod progress;
 mod pull;
-mod rename;
 mod run;
+mod session;
 mod wants;
 
 use std::cell::OnceCell;
@@ -29,11 +31,12 @@ pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
+pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
-pub use run::{Control, Output, Running};
+pub use session::{Control, Output, Session};
 
 /// Where the engine's files are; what is `None` is the default for this user.
 #[derive(Debug, Clone, Default)]

@@ -285,6 +285,39 @@ pub struct Resources {
     pub device_write_iops: Vec<(PathBuf, u64)>,
 }
 
+impl Resources {
+    /// Takes over what is set in `changes`.
+    pub fn take_over(&mut self, changes: &Self) {
+        fn one<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
+            if from.is_some() {
+                to.clone_from(from);
+            }
+        }
+        fn list<T: Clone>(to: &mut Vec<T>, from: &[T]) {
+            if !from.is_empty() {
+                *to = from.to_vec();
+            }
+        }
+        one(&mut self.memory, &changes.memory);
+        one(&mut self.memory_swap, &changes.memory_swap);
+        one(&mut self.memory_reservation, &changes.memory_reservation);
+        one(&mut self.memory_swappiness, &changes.memory_swappiness);
+        self.oom_kill_disable |= changes.oom_kill_disable;
+        one(&mut self.nano_cpus, &changes.nano_cpus);
+        one(&mut self.cpu_shares, &changes.cpu_shares);
+        one(&mut self.cpu_period, &changes.cpu_period);
+        one(&mut self.cpu_quota, &changes.cpu_quota);
+        one(&mut self.cpuset_cpus, &changes.cpuset_cpus);
+        one(&mut self.cpuset_mems, &changes.cpuset_mems);
+        one(&mut self.pids_limit, &changes.pids_limit);
+        one(&mut self.blkio_weight, &changes.blkio_weight);
+        list(&mut self.device_read_bps, &changes.device_read_bps);
+        list(&mut self.device_write_bps, &changes.device_write_bps);
+        list(&mut self.device_read_iops, &changes.device_read_iops);
+        list(&mut self.device_write_iops, &changes.device_write_iops);
+    }
+}
+
 /// One `--ulimit`; −1 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {

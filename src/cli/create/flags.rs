@@ -310,7 +310,7 @@ impl Flags {
             stop_signal: self.stop_signal.clone(),
             tty: self.tty,
             open_stdin: self.interactive,
-            attach_stdin: self.interactive && attached,
+            attach_stdin: self.interactive && attached && self.attaches("stdin"),
             attach: self.attach.clone(),
             exposed_ports,
             volumes: bare.collect(),
@@ -325,6 +325,11 @@ impl Flags {
             pull: self.pull.map_or(PullPolicy::Missing, |pull| pull.0),
             host: self.host()?,
         })
+    }
+
+    /// Whether a client stays with this stream: with those that `-a` names, or with all.
+    pub(in crate::cli) fn attaches(&self, stream: &str) -> bool {
+        self.attach.is_empty() || self.attach.iter().any(|wish| wish == stream)
     }
 
     fn network(&self) -> Result<NetworkMode, Fault> {

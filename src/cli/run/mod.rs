@@ -1,25 +1,13 @@
 //! `umiak run`.
 
-mod attach;
-#[cfg(unix)]
-#[path = "signals_unix.rs"]
-mod signals;
-#[cfg(not(unix))]
-#[path = "signals_other.rs"]
-mod signals;
-#[cfg(unix)]
-#[path = "terminal_unix.rs"]
-mod terminal;
-#[cfg(not(unix))]
-#[path = "terminal_other.rs"]
-mod terminal;
-
 use clap::Args;
 
 use super::Execute;
 use super::create::{Flags, create};
 use super::fault::Fault;
 use super::flags::switch;
+use super::foreground::keys::Keys;
+use super::foreground::{self, Foreground, Manner, terminal};
 use super::output::Printer;
 use crate::engine::Engine;
 
@@ -34,6 +22,9 @@ pub(super) struct Run {
     /// Run container in background and print container ID
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, value_parser = switch, value_name = "bool", action = clap::ArgAction::Set)]
     detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string")]
+    detach_keys: Option<String>,
     /// Proxy received signals to the process
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_default_value = true, value_parser = switch, value_name = "bool", action = clap::ArgAction::Set)]
     sig_proxy: bool,
@@ -44,15 +35,11 @@ pub(super) struct Run {
 impl Execute for Run {
     fn check(&self) -> Result<(), Fault> {
         self.flags.check()?;
-        if self.detach {
-            // The client that is to be attached to some streams leaves at once.
-            if !self.flags.attach.is_empty() {
-                let message = "conflicting options: cannot specify both --attach and --detach";
-                return Err(Fault::value(super::args::refused::Refused::text(message)));
-            }
-            return Ok(());
+        self.keys()?;
+        if self.detach && !self.flags.attach.is_empty() {
+            return Err(Fault::Conflict("conflicting options: cannot specify both --attach and --detach"));
         }
-        attach::check_terminal(self.flags.interactive, self.flags.tty)
+        if self.detach { Ok(()) } else { foreground::check_terminal(self.flags.interactive, self.flags.tty) }
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
@@ -62,8 +49,24 @@ impl Execute for Run {
             printer.line(&container.id)?;
             return Ok(0);
         }
-        let status = attach::run(engine, printer, &container, self.sig_proxy)?;
-        // A process's status is its low eight bits on every system that has one.
-        Ok(status.to_le_bytes()[0])
+        let config = &container.config;
+        let flags = &self.flags;
+        let foreground = Foreground::prepare(Manner {
+            tty: config.tty,
+            stdin: config.open_stdin && flags.attaches("stdin"),
+            stdout: flags.attaches("stdout"),
+            stderr: flags.attaches("stderr"),
+            sig_proxy: self.sig_proxy,
+            keys: self.keys()?,
+        })?;
+        let window = if config.tty { terminal::size() } else { None };
+        let session = engine.start(&container, true, window)?;
+        Ok(foreground.stay(session, printer)?.status())
+    }
+}
+
+impl Run {
+    fn keys(&self) -> Result<Keys, Fault> {
+        Keys::parse(self.detach_keys.as_deref().unwrap_or_default()).map_err(Fault::value)
     }
 }
