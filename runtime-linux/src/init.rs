@@ -57,7 +57,9 @@ fn run(zero: &OwnedFd) -> Result<Never> {
         .map_err(|error| InitFailure::new(begin, "plan", Cause::Malformed(error.to_string())))?;
     let plan = &payload.plan;
     let cgroup = match &plan.cgroup {
-        Some(cgroup) => crate::cgroups::Cgroup::enter(cgroup, &plan.devices, plan.privileged)?,
+        Some(cgroup) => {
+            crate::cgroups::Cgroup::enter(cgroup, &plan.devices, plan.privileged || plan.inside.is_some())?
+        }
         None => None,
     };
     match sys::clone_init(flags(plan), cgroup.as_ref().map(AsFd::as_fd)).at(Step::Namespaces, "process")? {
@@ -123,7 +125,10 @@ fn first(control: &OwnedFd, payload: &Payload, stdio: &[OwnedFd]) -> Result<Neve
     }
     let (passwd, group) =
         (tree.text("/etc/passwd", users::MAX_FILE), tree.text("/etc/group", users::MAX_FILE));
-    let identity = users::resolve(&plan.user, &plan.additional_groups, &passwd, &group)?;
+    let mut identity = users::resolve(&plan.user, &plan.additional_groups, &passwd, &group)?;
+    if let Some(ids) = &plan.inside {
+        crate::nested::admit(ids, &mut identity, plan)?;
+    }
     working_directory(&tree, &plan.cwd)?;
     let master = if let Some((master, slave)) = &terminal {
         rustix::process::ioctl_tiocsctty(slave).at(Step::Terminal, "controlling terminal")?;
@@ -208,7 +213,10 @@ fn become_user(payload: &Payload, identity: &users::Identity) -> Result<()> {
     }
     rustix::thread::set_keep_capabilities(true).at(Step::Capabilities, "keep")?;
     let groups: Vec<_> = identity.groups.iter().map(|&g| rustix::process::Gid::from_raw(g)).collect();
-    rustix::thread::set_thread_groups(&groups).at(Step::User, subject)?;
+    // Where one id is mapped, the kernel lets nobody set groups.
+    if !plan.inside.as_ref().is_some_and(crate::IdMappings::single) {
+        rustix::thread::set_thread_groups(&groups).at(Step::User, subject)?;
+    }
     let gid = rustix::process::Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid).at(Step::User, subject)?;
     let uid = rustix::process::Uid::from_raw(identity.uid);

@@ -26,11 +26,13 @@ pub mod detached;
 mod failure;
 pub mod init;
 mod mounts;
+mod nested;
 mod plan;
 mod rootfs;
 pub mod seccomp;
 mod spawn;
 mod sys;
+pub mod userns;
 mod users;
 mod wire;
 
@@ -40,3 +42,4 @@ pub use plan::{
     Rlimit, Root, Seccomp, WindowSize,
 };
 pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};
+pub use userns::{IdMappings, IdRange};

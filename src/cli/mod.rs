@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Options, rootless};
 use crate::model::Kind;
 use fault::Fault;
 use output::error::{Statuses, exit_status, report};
@@ -88,6 +88,17 @@ trait Execute {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault>;
 }
 
+/// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
+/// for a namespace.
+const OUTSIDE: &[&str] = &["ps", "images", "inspect", "logs", "kill", "wait"];
+
+fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
+    if !OUTSIDE.contains(&command) {
+        rootless::enter()?;
+    }
+    Ok(Engine::open(options)?)
+}
+
 /// Declares commands, one line each: what clap reads, and the name in messages. Groups are enums made by this as well.
 macro_rules! commands {
     (
@@ -116,7 +127,7 @@ macro_rules! commands {
                 match self {
                     $(Self::$variant(command) => {
                         command.check()?;
-                        command.run(&Engine::open(options)?, printer)
+                        command.run(&open(options, $name)?, printer)
                     })*
                     $($(Self::$group(commands) => commands.run(options, printer),)*)?
                 }

@@ -54,6 +54,34 @@ pub(crate) fn clone_init(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Res
     Ok(Cloned::Parent { pid: u32::try_from(pid).unwrap_or(0), pidfd })
 }
 
+/// What [`fork`] returns on each side.
+#[derive(Debug)]
+pub(crate) enum Forked {
+    /// In the new process.
+    Child,
+    /// In the process that called.
+    Parent(rustix::process::Pid),
+}
+
+/// `fork(2)`, of a process with one thread.
+pub(crate) fn fork() -> Result<Forked, Errno> {
+    if !single_threaded() {
+        return Err(Errno::BUSY);
+    }
+    // SAFETY: the process was just seen to have one thread, so the child finds no lock held by a thread that does not
+    // exist in it. Nothing safe offers `fork`.
+    let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    Ok(pid.map_or(Forked::Child, Forked::Parent))
+}
+
+/// Moves this process, which must have one thread, into a new user and mount namespace (`unshare(2)`).
+pub(crate) fn unshare_user() -> Result<(), Errno> {
+    // SAFETY: neither flag touches descriptors or memory, which is what the soundness of other flags rests on. The kernel
+    // itself refuses a process with threads.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })).map(drop)
+}
+
 /// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads.
 pub(crate) fn single_threaded() -> bool {
     rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)

@@ -39,6 +39,7 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     }
     plan.mounts = name_files(request)?;
     plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits: Limits::default() });
+    super::inside::adapt(&mut plan, &request.host.resources)?;
     Ok(plan)
 }
 
