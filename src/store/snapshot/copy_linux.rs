@@ -34,10 +34,14 @@ fn try_overlay(containers: &Path) -> io::Result<()> {
     // A crash leaves it under a name that the sweep of the store removes.
     let probe = containers.join(format!("gone-probe-{}", std::process::id()));
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| probe.join(name));
-    let outcome = [&lower, &upper, &work].into_iter().try_for_each(std::fs::create_dir_all).and_then(|()| {
+    let attempt = || -> io::Result<()> {
+        for directory in [&lower, &upper, &work] {
+            std::fs::create_dir_all(directory)?;
+        }
         fs::setxattr(&upper, "user.overlay.opaque", b"y", XattrFlags::empty())?;
-        runtime_linux::detached::overlay_fd(&[lower], Some((&upper, &work))).map(drop)
-    });
+        runtime_linux::detached::overlay_fd(std::slice::from_ref(&lower), Some((&upper, &work))).map(drop)
+    };
+    let outcome = attempt();
     let removed = std::fs::remove_dir_all(&probe);
     outcome.and(removed)
 }
