@@ -15,6 +15,8 @@ pub enum Step {
     Cgroup,
     /// Making the namespaces.
     Namespaces,
+    /// Joining namespaces of another process.
+    Join,
     /// Opening the source of a mount.
     Source,
     /// Making the root filesystem.
@@ -57,6 +59,7 @@ impl Step {
             Self::Begin => "starting init",
             Self::Cgroup => "setting up cgroup",
             Self::Namespaces => "creating namespaces",
+            Self::Join => "joining namespaces of",
             Self::Source => "opening mount source",
             Self::Root => "setting up root filesystem",
             Self::Mount => "mounting",

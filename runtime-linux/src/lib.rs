@@ -10,6 +10,8 @@
 //!      └───────── child ◀──────── pid 1 (root, mounts, users) ─ ready ─ start ─ execve
 //! ```
 //!
+//! Further processes of a container ([`exec`]) come about the same way; their init goes into the container's namespaces.
+//!
 //! Invariants:
 //! - Every mount is made in the container's own mount namespace, so nothing is left mounted after `kill -9`.
 //! - Paths from an image are resolved only after the host's tree is gone (`pivot_root` comes first) and through openat2.
@@ -23,11 +25,14 @@
 pub mod caps;
 pub mod cgroups;
 pub mod detached;
+mod exec;
 mod failure;
 pub mod init;
+mod join;
 mod mounts;
 mod nested;
 mod plan;
+mod reaper;
 mod rootfs;
 pub mod seccomp;
 mod spawn;
@@ -36,10 +41,11 @@ pub mod userns;
 mod users;
 mod wire;
 
+pub use exec::{ExecPlan, exec};
 pub use failure::{Cause, InitFailure, Step};
 pub use plan::{
-    CgroupPlan, Device, Limits, MASKED_PATHS, Mount, Namespaces, Network, Plan, Propagation, READONLY_PATHS,
-    Rlimit, Root, Seccomp, WindowSize,
+    CgroupPlan, Device, Limits, MASKED_PATHS, Mount, Namespace, Namespaces, Network, Peer, Plan, Propagation,
+    READONLY_PATHS, Rlimit, Root, Seccomp, Shm, WindowSize,
 };
 pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};
 pub use userns::{IdMappings, IdRange};

@@ -18,7 +18,7 @@ use rustix::mount::MountAttrFlags;
 
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts;
-use crate::plan::{Device, Network, Plan};
+use crate::plan::{Device, Namespace, Network, Plan};
 use crate::userns::IdMappings;
 use crate::users::Identity;
 
@@ -49,7 +49,7 @@ impl Outer {
             (Vec::new(), Vec::new())
         };
         Ok(Self {
-            proc: instance("proc", proc, inside && !plan.namespaces.pid)?,
+            proc: instance("proc", proc, inside && plan.namespaces.pid == Namespace::Inherit)?,
             sys: instance("sysfs", sys, inside && plan.network == Network::Host)?,
             devices,
             nodes,
@@ -97,7 +97,12 @@ fn wanted(wanted: &Device) -> Result<OwnedFd> {
 
 /// Leaves out groups that do not exist in the namespace, and refuses a user that does not. Groups by name of the image's
 /// own files are left out, since they only ever give less; those of the plan were asked for.
-pub(crate) fn admit(ids: &IdMappings, identity: &mut Identity, plan: &Plan) -> Result<()> {
+pub(crate) fn admit(
+    ids: &IdMappings,
+    identity: &mut Identity,
+    user: &str,
+    additional: &[String],
+) -> Result<()> {
     let refuse = |id: u32| {
         let why = if ids.single() {
             "in this user namespace there is no user but root: install the package `uidmap`, and give the user who runs \
@@ -108,7 +113,7 @@ pub(crate) fn admit(ids: &IdMappings, identity: &mut Identity, plan: &Plan) -> R
                 "id {id} is beyond the ranges that /etc/subuid and /etc/subgid give the user who runs this"
             )
         };
-        InitFailure::new(Step::User, &plan.user, Cause::Unsupported(why))
+        InitFailure::new(Step::User, user, Cause::Unsupported(why))
     };
     if !ids.has_uid(identity.uid) {
         return Err(refuse(identity.uid));
@@ -118,9 +123,9 @@ pub(crate) fn admit(ids: &IdMappings, identity: &mut Identity, plan: &Plan) -> R
     }
     let all = identity.groups.len();
     identity.groups.retain(|&gid| ids.has_gid(gid));
-    if identity.groups.len() < all && !plan.additional_groups.is_empty() {
+    if identity.groups.len() < all && !additional.is_empty() {
         let mut failure = refuse(u32::MAX);
-        failure.subject = plan.additional_groups.join(",");
+        failure.subject = additional.join(",");
         return Err(failure);
     }
     Ok(())
@@ -129,7 +134,6 @@ pub(crate) fn admit(ids: &IdMappings, identity: &mut Identity, plan: &Plan) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Root;
     use crate::userns::IdRange;
 
     #[test]
@@ -137,18 +141,16 @@ mod tests {
         let range = |count| vec![IdRange { inside: 0, outside: 1000, count }];
         let single = IdMappings { uids: range(1), gids: range(1) };
         let wide = IdMappings { uids: range(1000), gids: range(1000) };
-        let plan = Plan::new(Root::Directory("/r".into()), vec!["x".into()]);
         let who = |uid, gid, groups: &[u32]| Identity { uid, gid, groups: groups.to_vec(), home: None };
         let mut root = who(0, 0, &[0, 10]);
-        admit(&single, &mut root, &plan).unwrap();
+        admit(&single, &mut root, "", &[]).unwrap();
         assert_eq!(root.groups, [0]);
-        let failure = admit(&single, &mut who(33, 33, &[33]), &plan).unwrap_err();
+        let failure = admit(&single, &mut who(33, 33, &[33]), "33", &[]).unwrap_err();
         assert!(failure.to_string().contains("`uidmap`"), "{failure}");
-        assert!(admit(&wide, &mut who(33, 999, &[33]), &plan).is_ok());
-        let failure = admit(&wide, &mut who(33, 1000, &[33]), &plan).unwrap_err();
+        assert!(admit(&wide, &mut who(33, 999, &[33]), "33", &[]).is_ok());
+        let failure = admit(&wide, &mut who(33, 1000, &[33]), "33", &[]).unwrap_err();
         assert!(failure.to_string().contains("id 1000 is beyond"), "{failure}");
-        let plan = Plan { additional_groups: vec!["disk".into()], ..plan };
-        let failure = admit(&single, &mut who(0, 0, &[0, 6]), &plan).unwrap_err();
+        let failure = admit(&single, &mut who(0, 0, &[0, 6]), "", &["disk".into()]).unwrap_err();
         assert_eq!(failure.subject, "disk");
     }
 }

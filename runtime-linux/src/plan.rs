@@ -52,14 +52,19 @@ pub struct Plan {
     pub umask: u32,
     /// Allocate a terminal of this size and make it the process's controlling terminal.
     pub terminal: Option<WindowSize>,
-    /// Which namespaces are new; the mount namespace always is.
+    /// Whose namespaces it is in; the mount namespace is always its own.
     pub namespaces: Namespaces,
     /// The network namespace.
     pub network: Network,
     /// Mounts, in the order in which they are made.
     pub mounts: Vec<Mount>,
-    /// Size of `/dev/shm` in bytes.
+    /// Size of `/dev/shm` in bytes, when it is the container's own.
     pub shm_size: u64,
+    /// Whose `/dev/shm` it has.
+    pub shm: Shm,
+    /// The first process is a small one of ours, which starts the program, passes signals on to it, reaps orphans, and ends
+    /// with the program's status.
+    pub init: bool,
     /// Capabilities by name (`CAP_CHOWN` or `CHOWN`): permitted, effective and bounding set.
     pub capabilities: Vec<String>,
     /// `PR_SET_NO_NEW_PRIVS`.
@@ -107,6 +112,8 @@ impl Plan {
             network: Network::None,
             mounts: Vec::new(),
             shm_size: 64 << 20,
+            shm: Shm::Own,
+            init: false,
             capabilities: owned(crate::caps::DEFAULT),
             no_new_privs: false,
             seccomp: Seccomp::Default,
@@ -148,23 +155,60 @@ pub struct WindowSize {
     pub cols: u16,
 }
 
-/// Which namespaces are new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Namespaces {
-    /// Process ids.
-    pub pid: bool,
-    /// Host and domain name.
-    pub uts: bool,
-    /// System V IPC and POSIX queues.
-    pub ipc: bool,
-    /// The view of the cgroup tree.
-    pub cgroup: bool,
+/// Another container's first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its process id on the host.
+    pub pid: u32,
+    /// The last component of its cgroup's path, by which a number that is somebody else's by now is told; empty: not checked.
+    pub cgroup: String,
 }
 
-impl Default for Namespaces {
-    fn default() -> Self {
-        Self { pid: true, uts: true, ipc: true, cgroup: true }
+/// Whose namespace of one kind the container is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    /// A new one.
+    #[default]
+    New,
+    /// The caller's.
+    Inherit,
+    /// Another container's.
+    Join(Peer),
+}
+
+impl Namespace {
+    /// Whether it is the container's own.
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::New)
     }
+}
+
+/// Whose namespaces the container is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Process ids. In one that is not its own, what the first process leaves running is killed with the cgroup, by the
+    /// caller.
+    pub pid: Namespace,
+    /// Host and domain name.
+    pub uts: Namespace,
+    /// System V IPC and POSIX queues.
+    pub ipc: Namespace,
+    /// The view of the cgroup tree.
+    pub cgroup: Namespace,
+}
+
+/// Whose `/dev/shm` a container has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shm {
+    /// Its own.
+    #[default]
+    Own,
+    /// None: there is no such directory.
+    None,
+    /// The host's.
+    Host,
+    /// Another container's.
+    Of(Peer),
 }
 
 /// The network namespace.
@@ -174,6 +218,8 @@ pub enum Network {
     None,
     /// The caller's.
     Host,
+    /// Another container's.
+    Join(Peer),
 }
 
 /// How mounts made later travel between the container's mount and its source.

@@ -13,7 +13,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::{self, Tree};
 use crate::nested::{self, Outer};
-use crate::plan::{Mount, Plan, Propagation, Root};
+use crate::plan::{Mount, Namespace, Plan, Propagation, Root, Shm};
 
 const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -72,7 +72,7 @@ fn pivot(plan: &Plan) -> Result<Tree> {
 }
 
 /// Everything about mounts; the terminal's descriptors when there is one.
-pub(crate) fn prepare(plan: &Plan) -> Result<(Tree, Option<(OwnedFd, OwnedFd)>)> {
+pub(crate) fn prepare(plan: &Plan, shm: Option<OwnedFd>) -> Result<(Tree, Option<(OwnedFd, OwnedFd)>)> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     let sources = sources(plan)?;
     let sys = if plan.privileged { STRICT } else { STRICT | MountAttrFlags::MOUNT_ATTR_RDONLY };
@@ -80,7 +80,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<(Tree, Option<(OwnedFd, OwnedFd)>)>
     rustix::mount::mount_change("/", private).at(Step::Root, "/")?;
     let tree = pivot(plan)?;
     mounts::attach(&outer.proc, tree.plain_directory("proc")?).at(Step::Mount, "/proc")?;
-    let null = devices(plan, &tree, &outer)?;
+    let null = devices(plan, &tree, &outer, shm)?;
     let terminal = plan.terminal.map(|size| terminal(&tree, size)).transpose()?;
     sysfs(plan, &tree, &outer.sys)?;
     for (mount, source) in plan.mounts.iter().zip(sources) {
@@ -102,7 +102,7 @@ fn sysfs(plan: &Plan, tree: &Tree, sys: &OwnedFd) -> Result<()> {
     mounts::attach(sys, tree.plain_directory("sys")?).at(Step::Mount, "/sys")?;
     let Ok(place) = tree.open("/sys/fs/cgroup", OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
     // Only v2 has one tree to show; in a new cgroup namespace it begins at the container's own cgroup.
-    if plan.namespaces.cgroup
+    if plan.namespaces.cgroup.is_new()
         && let Ok(cgroup) = mounts::filesystem("cgroup2", &[], attributes(STRICT))
     {
         mounts::attach(&cgroup, &place).at(Step::Mount, "/sys/fs/cgroup")?;
@@ -111,7 +111,7 @@ fn sysfs(plan: &Plan, tree: &Tree, sys: &OwnedFd) -> Result<()> {
 }
 
 /// A fresh `/dev`; the answer is its null device, verified by having been made here (CVE-2025-31133).
-fn devices(plan: &Plan, tree: &Tree, outer: &Outer) -> Result<OwnedFd> {
+fn devices(plan: &Plan, tree: &Tree, outer: &Outer, shared: Option<OwnedFd>) -> Result<OwnedFd> {
     let place = tree.plain_directory("dev")?;
     let dev = mounts::filesystem("tmpfs", &[("mode", Some("755")), ("size", Some("65536k"))], NOSUID);
     let dev = dev.at(Step::Mount, "/dev")?;
@@ -142,12 +142,18 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer) -> Result<OwnedFd> {
     let grouped = plan.inside.as_ref().is_none_or(|ids| ids.has_gid(5));
     let pts = if grouped { pts.as_slice() } else { &pts[..3] };
     let shm = [("mode", Some("1777")), ("size", Some(size.as_str()))];
-    let mut inner = vec![
+    let mut inner: Vec<(&str, &str, &[(&str, Option<&str>)], _)> = vec![
         ("pts", "devpts", pts, NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC),
-        ("shm", "tmpfs", shm.as_slice(), STRICT),
+        // The queues of the IPC namespace that the process is in, whosever that is.
+        ("mqueue", "mqueue", &[], STRICT),
     ];
-    if plan.namespaces.ipc {
-        inner.push(("mqueue", "mqueue", &[], STRICT));
+    if plan.shm == Shm::Own {
+        inner.push(("shm", "tmpfs", shm.as_slice(), STRICT));
+    }
+    if let Some(shared) = shared {
+        rustix::fs::mkdirat(&dev, "shm", Mode::from_raw_mode(0o755)).at(Step::Device, "shm")?;
+        let place = rustix::fs::openat(&dev, "shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        mounts::attach(&shared, place.at(Step::Mount, "shm")?).at(Step::Mount, "/dev/shm")?;
     }
     for (name, kind, options, attributes) in inner {
         rustix::fs::mkdirat(&dev, name, Mode::from_raw_mode(0o755)).at(Step::Device, name)?;
@@ -155,6 +161,12 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer) -> Result<OwnedFd> {
         let fs = match fs {
             // A kernel may be built without POSIX queues; nothing else may be missing.
             Err(Errno::NODEV) if kind == "mqueue" => continue,
+            // Those of the host's IPC namespace are the host's root's.
+            Err(Errno::PERM)
+                if kind == "mqueue" && plan.inside.is_some() && !plan.namespaces.ipc.is_new() =>
+            {
+                continue;
+            }
             other => other.at(Step::Mount, format!("/dev/{name}"))?,
         };
         let place = rustix::fs::openat(&dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
@@ -180,8 +192,32 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer) -> Result<OwnedFd> {
 /// which could be something else (CVE-2025-52565), and becomes `/dev/console`.
 fn terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> {
     let step = Step::Terminal;
+    let (master, slave) = open_terminal(tree, size)?;
+    let place = tree.target("/dev/console", false).at(step, "/dev/console")?;
+    let copy = mounts::copy(&slave, false).at(step, "/dev/console")?;
+    mounts::attach(&copy, &place).at(step, "/dev/console")?;
+    Ok((master, slave))
+}
+
+/// The terminal alone: (master, slave). What is opened is seen to be the multiplexer of a devpts: in a container that runs,
+/// the path may be anything.
+pub(crate) fn open_terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> {
+    const DEVPTS: u64 = 0x1cd1;
+    let (step, subject) = (Step::Terminal, "/dev/pts/ptmx");
+    let place = tree.open(subject, OFlags::PATH).at(step, subject)?;
+    let stat = rustix::fs::statat(&place, "", AtFlags::EMPTY_PATH).at(step, subject)?;
+    let kind = rustix::fs::fstatfs(&place).at(step, subject)?.f_type;
+    if stat.st_rdev != rustix::fs::makedev(5, 2) || u64::try_from(kind).unwrap_or(0) != DEVPTS {
+        let why = "it is not the terminals' multiplexer".to_owned();
+        return Err(InitFailure::new(step, subject, Cause::Refused(why)));
+    }
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = tree.open("/dev/pts/ptmx", flags).at(step, "/dev/pts/ptmx")?;
+    let master = tree.open(subject, flags).at(step, subject)?;
+    let opened = rustix::fs::fstat(&master).at(step, subject)?;
+    if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+        let why = "it was changed meanwhile".to_owned();
+        return Err(InitFailure::new(step, subject, Cause::Refused(why)));
+    }
     rustix::pty::unlockpt(&master).at(step, "pts")?;
     let open =
         rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
@@ -189,9 +225,6 @@ fn terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> 
     let window =
         rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&master, window).at(step, "window size")?;
-    let place = tree.target("/dev/console", false).at(step, "/dev/console")?;
-    let copy = mounts::copy(&slave, false).at(step, "/dev/console")?;
-    mounts::attach(&copy, &place).at(step, "/dev/console")?;
     Ok((master, slave))
 }
 
@@ -236,9 +269,9 @@ fn sysctls(plan: &Plan, proc: &OwnedFd) -> Result<()> {
             || name.starts_with("kernel.msg")
             || name == "kernel.sem"
             || name.starts_with("fs.mqueue.");
-        let net = name.starts_with("net.") && plan.network == crate::Network::None;
-        let uts = name == "kernel.domainname" && plan.namespaces.uts;
-        if !(net || uts || ipc && plan.namespaces.ipc) {
+        let net = name.starts_with("net.") && plan.network != crate::Network::Host;
+        let uts = name == "kernel.domainname" && plan.namespaces.uts.is_new();
+        if !(net || uts || ipc && plan.namespaces.ipc != Namespace::Inherit) {
             let why = "it does not belong to a namespace of the container".to_owned();
             return Err(InitFailure::new(Step::Sysctl, name, Cause::Refused(why)));
         }

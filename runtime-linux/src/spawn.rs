@@ -17,7 +17,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions};
 use crate::failure::InitFailure;
 use crate::plan::Plan;
 use crate::seccomp::ProfileError;
-use crate::wire::{self, Payload, Report};
+use crate::wire::{self, Job, Payload, Report};
 
 /// A process could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -148,9 +148,12 @@ fn protected(exe: &Path) -> io::Result<OwnedFd> {
 }
 
 /// The plan and its filter in a memory file.
-fn payload(plan: &Plan) -> Result<std::fs::File, SpawnError> {
-    let filter = crate::seccomp::program(&plan.seccomp, &plan.capabilities)?;
-    let payload = Payload { plan: plan.clone(), filter: filter.as_deref().map(wire::pack) };
+fn payload(job: Job) -> Result<std::fs::File, SpawnError> {
+    let filter = match &job {
+        Job::Container(plan) => crate::seccomp::program(&plan.seccomp, &plan.capabilities),
+        Job::Exec(plan) => crate::seccomp::program(&plan.seccomp, &plan.capabilities),
+    }?;
+    let payload = Payload { job, filter: filter.as_deref().map(wire::pack) };
     let bytes = serde_json::to_vec(&payload).map_err(|error| SpawnError::Channel(error.into()))?;
     let file = rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC);
     let mut file = std::fs::File::from(file.map_err(|errno| SpawnError::Channel(errno.into()))?);
@@ -162,6 +165,16 @@ fn payload(plan: &Plan) -> Result<std::fs::File, SpawnError> {
 /// Creates the container and its process, up to the point where only [`Created::start`] is missing. `exe` is the
 /// binary to run as init, mostly `/proc/self/exe`. Blocks for milliseconds.
 pub fn spawn(exe: &Path, plan: &Plan, stdio: Stdio) -> Result<Created, SpawnError> {
+    launch(exe, Job::Container(Box::new(plan.clone())), None, stdio)
+}
+
+/// Starts init and waits until the process it makes is ready. `target` goes along with the plan.
+pub(crate) fn launch(
+    exe: &Path,
+    job: Job,
+    target: Option<BorrowedFd<'_>>,
+    stdio: Stdio,
+) -> Result<Created, SpawnError> {
     let channel = |errno: rustix::io::Errno| SpawnError::Channel(errno.into());
     let (control, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
@@ -183,12 +196,12 @@ pub fn spawn(exe: &Path, plan: &Plan, stdio: Stdio) -> Result<Created, SpawnErro
     })
     .map_err(exec)?;
     // While init starts on another processor: the filter and the plan's bytes.
-    let sent = payload(plan).and_then(|file| {
+    let sent = payload(job).and_then(|file| {
         let streams = match &stdio {
             Stdio::Streams { stdin, stdout, stderr } => vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             Stdio::Terminal => Vec::new(),
         };
-        let fds: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(streams).collect();
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(file.as_fd()).chain(target).chain(streams).collect();
         wire::send(&control, b"plan", &fds).map_err(channel)
     });
     drop(stdio);

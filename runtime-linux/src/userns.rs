@@ -11,9 +11,12 @@
 //! Why not `clone` with a child that does the work: then every command would be two processes, and signals, terminals and
 //! exit statuses would have to be carried over. Why not parse NSS (`subid: sss`): it would load the host's modules.
 //!
+//! [`join`] goes into one that exists: two processes can look into each other's containers only from one namespace.
+//!
 //! Invariant: the maps are complete before `enter` returns, so no file is ever made by an id that is not mapped.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,7 +24,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::{self, Forked};
+use crate::sys;
 
 /// The inode of the first user namespace (`PROC_USER_INIT_INO`).
 const INITIAL: u64 = 0xEFFF_FFFD;
@@ -223,6 +226,20 @@ pub fn enter() -> Result<IdMappings, EnterError> {
     IdMappings::current().map_err(|source| EnterError::Write { path, source })
 }
 
+/// Enters the user namespace of a process, such as the first one of a container that this user runs, with a mount namespace
+/// of its own. `None`: that process is gone, or in no such namespace, and nothing was done.
+pub fn join(pid: u32) -> Result<Option<IdMappings>, EnterError> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(None) };
+    let joined = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .and_then(|pidfd| sys::join(pidfd.as_fd(), libc::CLONE_NEWUSER));
+    if joined.is_err() {
+        return Ok(None);
+    }
+    sys::unshare_mounts().map_err(|errno| EnterError::Refused(errno.into()))?;
+    let path = PathBuf::from("/proc/self/uid_map");
+    IdMappings::current().map(Some).map_err(|source| EnterError::Write { path, source })
+}
+
 fn with_single(uid: u32, gid: u32) -> Result<(), EnterError> {
     sys::unshare_user().map_err(|errno| EnterError::Refused(errno.into()))?;
     let write = |path: &str, value: &str| {
@@ -240,12 +257,12 @@ fn with_subordinate(wanted: &Subordinate, uid: u32, gid: u32) -> Result<(), Ente
     let (mut ours, theirs) = UnixStream::pair().map_err(EnterError::Process)?;
     let own = std::process::id();
     let child = match sys::fork().map_err(|errno| EnterError::Process(errno.into()))? {
-        Forked::Child => {
+        None => {
             drop(ours);
             map_for(own, wanted, (uid, gid), theirs);
             sys::exit_now(0)
         }
-        Forked::Parent(child) => child,
+        Some(child) => child,
     };
     drop(theirs);
     let made = sys::unshare_user();

@@ -14,6 +14,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::exec::ExecPlan;
 use crate::failure::InitFailure;
 use crate::plan::Plan;
 use crate::sys::Instruction;
@@ -29,10 +30,19 @@ pub(crate) enum Report {
     Failed(InitFailure),
 }
 
+/// What init is to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// A container and its first process.
+    Container(Box<Plan>),
+    /// A further process; the pidfd of the container's first is behind the plan.
+    Exec(Box<ExecPlan>),
+}
+
 /// The memory file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Payload {
-    pub(crate) plan: Plan,
+    pub(crate) job: Job,
     pub(crate) filter: Option<Vec<(u16, u8, u8, u32)>>,
 }
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use runtime_linux::{
-    CgroupPlan, Created, Exit, Limits, Mount, Plan, Propagation, Root, Seccomp, SpawnError, StartError,
-    Stdio, WindowSize, cgroups, init, spawn,
+    CgroupPlan, Created, ExecPlan, Exit, Limits, Mount, Namespace, Namespaces, Network, Peer, Plan,
+    Propagation, Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups, exec, init, spawn,
 };
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -31,9 +31,10 @@ impl Box_ {
             fs::create_dir_all(dir.join(part)).unwrap();
         }
         fs::copy(BUSYBOX, dir.join("root/bin/busybox")).unwrap();
-        for applet in
-            ["sh", "true", "cat", "id", "env", "ls", "sleep", "tty", "mount", "hostname", "stat", "dd", "wc"]
-        {
+        for applet in [
+            "sh", "true", "cat", "id", "env", "ls", "sleep", "tty", "mount", "hostname", "stat", "dd", "wc",
+            "ps", "readlink", "kill", "touch",
+        ] {
             std::os::unix::fs::symlink("busybox", dir.join("root/bin").join(applet)).unwrap();
         }
         fs::write(dir.join("root/etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/srv:/bin/sh\n")
@@ -75,7 +76,10 @@ fn create(plan: &Plan) -> Result<(Created, fs::File), SpawnError> {
 }
 
 fn run(plan: &Plan) -> (Exit, String) {
-    let (mut process, mut output) = create(plan).unwrap();
+    finish(create(plan).unwrap())
+}
+
+fn finish((mut process, mut output): (Created, fs::File)) -> (Exit, String) {
     process.start().unwrap();
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
@@ -84,6 +88,41 @@ fn run(plan: &Plan) -> (Exit, String) {
 
 fn refused(plan: &Plan) -> (String, u8) {
     let failure = match create(plan) {
+        Err(SpawnError::Init(failure)) => failure,
+        Err(other) => panic!("{other:?}"),
+        Ok((mut process, _)) => match process.start() {
+            Err(StartError::Init(failure)) => failure,
+            other => panic!("{other:?}"),
+        },
+    };
+    (failure.to_string(), failure.exit_status())
+}
+
+/// A container that runs until it is dropped.
+fn running(plan: &Plan) -> Created {
+    let (mut process, _) = create(plan).unwrap();
+    process.start().unwrap();
+    process
+}
+
+/// Creates a further process of a container.
+fn enter(of: &Created, plan: &ExecPlan) -> Result<(Created, fs::File), SpawnError> {
+    let (read, write) = std::io::pipe().unwrap();
+    let stdin: OwnedFd = fs::File::open("/dev/null").unwrap().into();
+    let streams = Stdio::Streams { stdin, stdout: write.try_clone().unwrap().into(), stderr: write.into() };
+    Ok((exec(Path::new(EXE), plan, of.pidfd(), streams)?, OwnedFd::from(read).into()))
+}
+
+fn like(of: &Created, plan: &Plan, script: &str) -> ExecPlan {
+    ExecPlan::like(plan, of.pid(), ["sh", "-c", script].map(str::to_owned).into())
+}
+
+fn inside(of: &Created, plan: &Plan, script: &str) -> (Exit, String) {
+    finish(enter(of, &like(of, plan, script)).unwrap())
+}
+
+fn exec_refused(of: &Created, plan: &ExecPlan) -> (String, u8) {
+    let failure = match enter(of, plan) {
         Err(SpawnError::Init(failure)) => failure,
         Err(other) => panic!("{other:?}"),
         Ok((mut process, _)) => match process.start() {
@@ -349,6 +388,334 @@ fn nothing_is_left_open() {
     assert!(fs::File::open("/dev/null").unwrap().as_raw_fd() < 64);
 }
 
+/// Waits for what a process does in its own time.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("never: {what}");
+}
+
+fn exec_is_in_the_container() {
+    let b = Box_::new("exec");
+    let plan = Plan {
+        hostname: "boat".into(),
+        ..b.limited("echo x > /etc/mark; exec sleep 1000", Limits::default())
+    };
+    let first = running(&plan);
+    eventually("the mark", || b.dir.join("upper/etc/mark").exists());
+    let seen = inside(
+        &first,
+        &plan,
+        "cat /etc/mark; hostname; readlink /proc/1/exe; ls /proc/self/fd | wc -l; echo $HOME; exit 9",
+    );
+    assert_eq!(seen, (Exit::Code(9), "x\nboat\n/bin/busybox\n4\n/root".to_owned()));
+    let links = "for n in mnt pid net ipc uts cgroup user; do [ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] || echo $n; done";
+    let free = Plan { capabilities: vec!["CAP_SYS_PTRACE".into()], ..plan.clone() };
+    assert_eq!(
+        inside(&first, &free, links),
+        (Exit::Code(0), String::new()),
+        "all namespaces are the container's"
+    );
+    assert_eq!(
+        inside(&first, &plan, "cat /proc/self/cgroup").1,
+        inside(&first, &plan, "cat /proc/1/cgroup").1,
+    );
+    let (mut sleeper, _) = enter(&first, &like(&first, &plan, "exec sleep 1000")).unwrap();
+    sleeper.start().unwrap();
+    assert!(cgroups::Cgroup::open(&b.cgroup).unwrap().processes().contains(&sleeper.pid()));
+    assert!(inside(&first, &plan, "ps").1.contains("sleep 1000"));
+    // It ends with the container, whose own end is complete only then.
+    first.signal(9).unwrap();
+    assert_eq!(sleeper.wait().unwrap(), Exit::Signal(9));
+    let mut first = first;
+    assert_eq!(first.wait().unwrap(), Exit::Signal(9));
+    let late = exec_refused(&first, &like(&first, &plan, "true"));
+    assert_eq!(late.0, format!("joining namespaces of `{}`: no such process", first.pid()));
+}
+
+fn exec_has_the_containers_privileges() {
+    let b = Box_::new("exec-caps");
+    let plan = b.shell("exec sleep 1000");
+    let first = running(&plan);
+    let status = "cat /proc/self/status";
+    let text = inside(&first, &plan, status).1;
+    for line in [
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t00000000a80425fb",
+        "CapEff:\t00000000a80425fb",
+        "CapBnd:\t00000000a80425fb",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t0",
+        "Seccomp:\t2",
+        "SigBlk:\t0000000000000000",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let user = Plan { user: "www".into(), no_new_privs: true, ..plan.clone() };
+    let text = inside(&first, &user, "cat /proc/self/status; id; echo $HOME").1;
+    for part in [
+        "CapInh:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "uid=33",
+        "groups=4",
+        "/srv",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let all = Plan {
+        capabilities: runtime_linux::caps::ALL.iter().map(|&c| c.into()).collect(),
+        seccomp: Seccomp::Unconfined,
+        ..plan.clone()
+    };
+    let text = inside(&first, &all, status).1;
+    assert!(text.contains("Seccomp:\t0") && text.contains("CapInh:\t0000000000000000"), "{text}");
+    assert!(!text.contains("CapEff:\t00000000a80425fb"), "{text}");
+}
+
+fn exec_refuses_what_cannot_run() {
+    let b = Box_::new("exec-refused");
+    std::os::unix::fs::symlink("/proc/self/fd", b.dir.join("root/fds")).unwrap();
+    let plan = b.shell("exec sleep 1000");
+    let first = running(&plan);
+    let line = |args: &[&str]| ExecPlan {
+        args: args.iter().map(|&a| a.into()).collect(),
+        ..like(&first, &plan, "")
+    };
+    for (args, text, status) in [
+        ("foo", "exec: \"foo\": executable file not found in $PATH", 127),
+        ("/x", "exec: \"/x\": stat /x: no such file or directory", 127),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied", 126),
+        ("", "exec: \"\": executable file not found in $PATH", 127),
+    ] {
+        assert_eq!(exec_refused(&first, &line(&[args])), (text.to_owned(), status));
+    }
+    let user = ExecPlan { user: "foo".into(), ..line(&["true"]) };
+    assert_eq!(exec_refused(&first, &user).0, "unable to find user foo: no matching entries in passwd file");
+    let _held = fs::File::open("/").unwrap();
+    for n in 0..=20 {
+        for cwd in
+            [format!("/proc/self/fd/{n}"), format!("/fds/{n}"), format!("/proc/self/fd/{n}/../../../..")]
+        {
+            let plan = ExecPlan { cwd: cwd.clone(), ..line(&["true"]) };
+            assert!(exec_refused(&first, &plan).0.starts_with("changing to working directory"), "{cwd}");
+        }
+    }
+    let missing = ExecPlan { cwd: "/not/there".into(), ..line(&["true"]) };
+    assert_eq!(
+        exec_refused(&first, &missing).0,
+        "changing to working directory `/not/there`: no such file or directory"
+    );
+    assert!(!b.dir.join("upper/not").exists(), "exec makes no directories");
+}
+
+/// The container's processes try to get hold of those that enter it (CVE-2019-5736, CVE-2016-9962).
+fn exec_cannot_be_caught() {
+    let b = Box_::new("caught");
+    // Every process that appears is looked into, over and over, by one that may trace what it could trace.
+    let script = "while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] && continue; l=$(readlink $p/exe 2>/dev/null); \
+        case \"$l\" in /bin/busybox|'') ;; *) echo \"$l\" >> /etc/caught; echo x 2>/dev/null > $p/exe; esac; done; done";
+    let before = fs::metadata(fs::read_link(EXE).unwrap()).unwrap().modified().unwrap();
+    let plan = b.shell(script);
+    let first = running(&plan);
+    for _ in 0..30 {
+        let made = enter(&first, &like(&first, &plan, "exit 3")).unwrap();
+        // Ready, and not started: it is in the container, and still ours.
+        let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        assert_eq!(inode(&format!("/proc/{}/exe", made.0.pid())), inode(EXE));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert_eq!(finish(made).0, Exit::Code(3));
+    }
+    assert!(
+        !b.dir.join("upper/etc/caught").exists(),
+        "{:?}",
+        fs::read_to_string(b.dir.join("upper/etc/caught"))
+    );
+    assert_eq!(fs::metadata(fs::read_link(EXE).unwrap()).unwrap().modified().unwrap(), before);
+    // Its own binary, when it is a link to the one that started it.
+    let outcome = inside(&first, &plan, "echo x > /proc/self/exe");
+    assert_ne!(outcome.0, Exit::Code(0));
+}
+
+fn exec_has_a_terminal_of_its_own() {
+    let b = Box_::new("exec-tty");
+    let plan = b.shell("exec sleep 1000");
+    let first = running(&plan);
+    let wanted = ExecPlan {
+        terminal: Some(WindowSize { rows: 33, cols: 77 }),
+        user: "www".into(),
+        ..like(&first, &plan, "tty; stat -c %U $(tty); stat -c %t:%T /dev/console; read x; echo got $x")
+    };
+    let mut process = exec(Path::new(EXE), &wanted, first.pidfd(), Stdio::Terminal).unwrap();
+    let mut master = fs::File::from(process.take_terminal().unwrap());
+    process.start().unwrap();
+    master.write_all(b"word\n").unwrap();
+    assert_eq!(process.wait().unwrap(), Exit::Code(0));
+    let mut text = vec![0; 4096];
+    let length = master.read(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text[..length]).into_owned();
+    assert!(text.contains("/dev/pts/0") && text.contains("www") && text.contains("got word"), "{text}");
+    assert!(text.contains("'/dev/console': No such"), "the console is the first process's alone: {text}");
+    drop(first);
+    // What lies where the terminals should be is not believed.
+    for replace in [
+        "ln -s /dev/null /dev/pts/x 2>/dev/null; mount -t tmpfs x /dev/pts; touch /dev/pts/ptmx",
+        "mount -t tmpfs x /dev/pts; ln -s /dev/null /dev/pts/ptmx",
+    ] {
+        let plan = Plan {
+            capabilities: vec!["CAP_SYS_ADMIN".into()],
+            seccomp: Seccomp::Unconfined,
+            ..b.shell(&format!("{replace}; echo done > /etc/done; exec sleep 1000"))
+        };
+        let _old = fs::remove_file(b.dir.join("upper/etc/done"));
+        let first = running(&plan);
+        eventually("the mount", || b.dir.join("upper/etc/done").exists());
+        let wanted =
+            ExecPlan { terminal: Some(WindowSize { rows: 3, cols: 7 }), ..like(&first, &plan, "true") };
+        match exec(Path::new(EXE), &wanted, first.pidfd(), Stdio::Terminal) {
+            Err(SpawnError::Init(failure)) => {
+                assert!(failure.to_string().contains("multiplexer"), "{failure}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn init_reaps_and_forwards() {
+    let b = Box_::new("init");
+    let with = |script: &str| Plan { init: true, ..b.limited(script, Limits::default()) };
+    assert_eq!(run(&with("exit 7")).0, Exit::Code(7));
+    assert_eq!(
+        run(&with("kill -9 $$")).0,
+        Exit::Code(137),
+        "a process that is not the first can be killed from within"
+    );
+    assert_eq!(
+        run(&with("[ $$ != 1 ] && echo $PPID; ls /proc/self/fd | wc -l")),
+        (Exit::Code(0), "1\n4".to_owned())
+    );
+    for (args, status) in [("foo", 127), ("/etc/passwd", 126)] {
+        let plan = Plan { args: vec![args.into()], ..with("") };
+        assert_eq!(refused(&plan).1, status, "{args}");
+    }
+    let zombies = "(sleep 0.05 & sleep 0.05 & exit 0); sleep 0.3; ps -o stat | grep -c Z";
+    assert_eq!(run(&with(zombies)).1, "0", "orphans are reaped");
+    for (signal, trap) in [(15, "TERM"), (10, "USR1"), (2, "INT"), (1, "HUP"), (28, "WINCH")] {
+        let plan =
+            with(&format!("trap 'exit 42' {trap}; touch /etc/ready-{signal}; while :; do sleep 0.02; done"));
+        let mut process = running(&plan);
+        eventually("ready", || b.dir.join(format!("upper/etc/ready-{signal}")).exists());
+        process.signal(signal).unwrap();
+        assert_eq!(process.wait().unwrap(), Exit::Code(42), "{trap}");
+    }
+    // A program with default actions ends by them, although it is a container's only one.
+    let mut process = running(&with("exec sleep 1000"));
+    process.signal(15).unwrap();
+    assert_eq!(process.wait().unwrap(), Exit::Code(143));
+    // The reaper has the program's rights, and its binary is out of reach.
+    let plan = Plan {
+        user: "www".into(),
+        ..with("cat /proc/1/status; echo x > /proc/1/exe; cat /proc/1/exe | wc -c; ls /proc/1/fd")
+    };
+    let text = run(&plan).1;
+    assert!(text.contains("Uid:\t33\t33\t33\t33") && text.contains("CapEff:\t0000000000000000"), "{text}");
+    assert!(text.contains("Seccomp:\t2") && text.contains("Permission denied"), "{text}");
+    let text = run(&with("echo x > /proc/1/exe; cat /proc/1/exe | wc -c; ls /proc/1/fd")).1;
+    assert!(text.contains("can't create /proc/1/exe") && text.contains("\n0"), "{text}");
+}
+
+fn init_has_the_terminal() {
+    let b = Box_::new("init-tty");
+    let plan = Plan {
+        init: true,
+        terminal: Some(WindowSize { rows: 3, cols: 7 }),
+        ..b.shell("trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.02; done")
+    };
+    let mut process = spawn(Path::new(EXE), &plan, Stdio::Terminal).unwrap();
+    let mut master = fs::File::from(process.take_terminal().unwrap());
+    process.start().unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 256];
+    let mut until = |word: &str, master: &mut fs::File| {
+        while !seen.contains(word) {
+            let length = master.read(&mut buffer).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    };
+    until("ready", &mut master);
+    master.write_all(b"\x03").unwrap();
+    until("interrupted", &mut master);
+    assert_eq!(process.wait().unwrap(), Exit::Code(5));
+}
+
+fn namespaces_are_shared() {
+    let b = Box_::new("share");
+    let other = Box_::new("share-by");
+    let donor_plan = Plan {
+        hostname: "donor".into(),
+        ..b.limited(
+            "echo shared > /dev/shm/f; touch /dev/mqueue/q; echo x > /etc/done; exec sleep 1000",
+            Limits::default(),
+        )
+    };
+    let donor = running(&donor_plan);
+    eventually("the file", || b.dir.join("upper/etc/done").exists());
+    let peer = || Peer { pid: donor.pid(), cgroup: b.cgroup.rsplit('/').next().unwrap().to_owned() };
+    let join = || Namespace::Join(peer());
+    let plan = |namespaces, network, shm, script: &str| Plan {
+        namespaces,
+        network,
+        shm,
+        ..other.limited(script, Limits::default())
+    };
+    let own = Namespaces::default;
+    let script = "ps -o comm | grep -c sleep; [ $$ = 1 ] || echo notfirst";
+    let shared = plan(Namespaces { pid: join(), ..own() }, Network::None, Shm::Own, script);
+    assert_eq!(run(&shared).1, "1\nnotfirst");
+    let shared = plan(
+        Namespaces { ipc: join(), ..own() },
+        Network::None,
+        Shm::Of(peer()),
+        "cat /dev/shm/f; ls /dev/mqueue; echo back > /dev/shm/g",
+    );
+    assert_eq!(run(&shared).1, "shared\nq");
+    assert_eq!(inside(&donor, &donor_plan, "cat /dev/shm/g").1, "back");
+    let shared = plan(own(), Network::Join(peer()), Shm::None, "readlink /proc/self/ns/net; ls /dev/shm");
+    let text = run(&shared).1;
+    let theirs = fs::read_link(format!("/proc/{}/ns/net", donor.pid())).unwrap();
+    assert!(text.contains(theirs.to_str().unwrap()) && text.contains("No such file"), "{text}");
+    let host = plan(
+        Namespaces {
+            pid: Namespace::Inherit,
+            uts: Namespace::Inherit,
+            ipc: Namespace::Inherit,
+            cgroup: Namespace::Inherit,
+        },
+        Network::Host,
+        Shm::Host,
+        "for n in pid uts ipc cgroup net; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup; sleep 1000 >/dev/null 2>&1 & exit 0",
+    );
+    let text = finish(create(&host).unwrap_or_else(|error| panic!("{error}"))).1;
+    for kind in ["pid", "uts", "ipc", "cgroup", "net"] {
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        assert!(text.contains(ours.to_str().unwrap()), "{kind} in {text}");
+    }
+    assert!(text.contains(&other.cgroup), "{text}");
+    let group = cgroups::Cgroup::open(&other.cgroup).unwrap();
+    assert_eq!(group.processes().len(), 1, "no end of a namespace kills what the first left");
+    cgroups::sweep(&other.cgroup).unwrap();
+    assert!(group.processes().is_empty());
+    // A number that is not the meant container's any more.
+    for peer in [Peer { cgroup: "another".into(), ..peer() }, Peer { pid: 4_000_000, ..peer() }] {
+        let plan = plan(own(), Network::Join(peer.clone()), Shm::Own, "true");
+        assert_eq!(refused(&plan).0, format!("joining namespaces of `{}`: no such process", peer.pid));
+    }
+}
+
 type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
@@ -365,6 +732,14 @@ const TESTS: &[Test] = &[
     ("death_of_the_host_process", death_of_the_host_process),
     ("a_thread_that_ends_kills_nothing", a_thread_that_ends_kills_nothing),
     ("nothing_is_left_open", nothing_is_left_open),
+    ("exec_is_in_the_container", exec_is_in_the_container),
+    ("exec_has_the_containers_privileges", exec_has_the_containers_privileges),
+    ("exec_refuses_what_cannot_run", exec_refuses_what_cannot_run),
+    ("exec_cannot_be_caught", exec_cannot_be_caught),
+    ("exec_has_a_terminal_of_its_own", exec_has_a_terminal_of_its_own),
+    ("init_reaps_and_forwards", init_reaps_and_forwards),
+    ("init_has_the_terminal", init_has_the_terminal),
+    ("namespaces_are_shared", namespaces_are_shared),
 ];
 
 fn main() -> ExitCode {

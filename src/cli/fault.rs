@@ -33,6 +33,9 @@ pub(super) enum Fault {
     /// A flag's value, with what its parser says of it.
     #[error("{}", chain(&**.0))]
     Value(Box<dyn Kind + Send + Sync>),
+    /// Flags that do not go together.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// `-it`, but no terminal to be seen.
     #[error("the input device is not a TTY")]
     NoTerminal,
@@ -69,7 +72,9 @@ impl Kind for Fault {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
-            Self::Template(_) | Self::Flag { .. } | Self::NoTerminal => ErrorKind::InvalidInput,
+            Self::Template(_) | Self::Flag { .. } | Self::Conflict(_) | Self::NoTerminal => {
+                ErrorKind::InvalidInput
+            }
             Self::CidFile(_) => ErrorKind::Conflict,
             Self::Output(_) | Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,
             Self::Json(_) => ErrorKind::Internal,
@@ -99,6 +104,6 @@ impl Fault {
 
     /// Whether the command's help would say what is wrong.
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::Flag { .. } | Self::Value(_))
+        matches!(self, Self::Flag { .. } | Self::Value(_) | Self::Conflict(_))
     }
 }

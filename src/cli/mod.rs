@@ -5,22 +5,30 @@
 //! `model`; the engine is opened after the arguments have been found good.
 
 pub mod args;
+mod attach;
 mod completion;
+mod exec;
 mod fault;
 mod filter;
 mod flags;
+mod foreground;
 mod images;
 mod info;
 mod inspect;
 mod kill;
 mod logs;
 pub mod output;
+mod pause;
 mod progress;
 mod ps;
 mod pull;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod start;
+mod stop;
+mod unpause;
 mod usage;
 mod version;
 mod wait;
@@ -30,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::engine::{Engine, Options, rootless};
+use crate::engine::{Engine, Options};
 use crate::model::Kind;
 use fault::Fault;
 use output::error::{Statuses, exit_status, report};
@@ -90,13 +98,15 @@ trait Execute {
 
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
-const OUTSIDE: &[&str] = &["ps", "images", "inspect", "logs", "kill", "wait"];
+const OUTSIDE: &[&str] =
+    &["attach", "exec", "images", "inspect", "kill", "logs", "pause", "ps", "stop", "unpause", "wait"];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
+    let engine = Engine::open(options)?;
     if !OUTSIDE.contains(&command) {
-        rootless::enter()?;
+        engine.enter_namespace()?;
     }
-    Ok(Engine::open(options)?)
+    Ok(engine)
 }
 
 /// Declares commands, one line each: what clap reads, and the name in messages. Groups are enums made by this as well.
@@ -139,12 +149,19 @@ macro_rules! commands {
 commands! {
     enum Command {
         Run(Box<run::Run>) = "run",
+        Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
         Images(images::Images) = "images",
         Inspect(inspect::Inspect) = "inspect",
         Logs(logs::Logs) = "logs",
+        Start(start::Start) = "start",
+        Stop(stop::Stop) = "stop",
+        Restart(restart::Restart) = "restart",
         Kill(kill::Kill) = "kill",
+        Pause(pause::Pause) = "pause",
+        Unpause(unpause::Unpause) = "unpause",
+        Attach(attach::Attach) = "attach",
         Rm(rm::Rm) = "rm",
         Rmi(rmi::Rmi) = "rmi",
         Wait(wait::Wait) = "wait",
@@ -163,6 +180,13 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
+        Attach(attach::Attach) = "attach",
+        Exec(exec::Exec) = "exec",
+        Pause(pause::Pause) = "pause",
+        Restart(restart::Restart) = "restart",
+        Start(start::Start) = "start",
+        Stop(stop::Stop) = "stop",
+        Unpause(unpause::Unpause) = "unpause",
         Inspect(inspect::Containers) = "inspect",
         Kill(kill::Kill) = "kill",
         Logs(logs::Logs) = "logs",
@@ -198,7 +222,11 @@ enum Every {
 
 impl Every {
     fn statuses(&self) -> Statuses {
-        if matches!(self.name(), "run" | "create") { Statuses::Runs } else { Statuses::Plain }
+        match self.name() {
+            "run" | "create" => Statuses::Runs,
+            "exec" => Statuses::Program,
+            _ => Statuses::Plain,
+        }
     }
 
     fn name(&self) -> &'static str {

@@ -10,7 +10,7 @@ use super::output::table::{Columns, render};
 use super::output::template::Row;
 use super::output::{Printer, human};
 use crate::engine::{ContainerView, Engine};
-use crate::model::{NetworkMode, Timestamp};
+use crate::model::Timestamp;
 
 const COLUMNS: Columns = Columns {
     titles: &[
@@ -118,10 +118,7 @@ fn row(view: &ContainerView, now: Timestamp, whole: bool) -> Row {
     let container = &view.container;
     let config = &container.config;
     let labels: Vec<_> = config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let network = match container.host.network {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-    };
+    let network = container.host.network.text();
     let fields = json!({
         "ID": if whole { container.id.as_str() } else { container.id.short() },
         "Image": container.image_name,

@@ -27,7 +27,9 @@ pub(super) fn explain(printer: &Printer, error: &clap::Error, root: Command, wor
 }
 
 /// The command that the words lead to, and its name in full.
-fn command(root: Command, words: &[OsString]) -> (Command, String) {
+fn command(mut root: Command, words: &[OsString]) -> (Command, String) {
+    // So that each knows what it has from those above.
+    root.build();
     let mut command = root;
     let mut name = "umiak".to_owned();
     let mut words = words.iter().skip(1);

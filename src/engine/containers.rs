@@ -18,7 +18,7 @@ const LOST: i32 = 137;
 const REMOVE_TRIES: u32 = 100;
 
 /// The pause between two tries.
-const ENDING: Duration = Duration::from_millis(2);
+pub(super) const ENDING: Duration = Duration::from_millis(2);
 
 /// A container as it is, not only as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]

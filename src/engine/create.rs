@@ -85,6 +85,7 @@ impl Engine {
             host: options.host.clone(),
             state: RunState::default(),
         };
+        self.resolve_joins(&mut container)?;
         self.insert(&mut container)?;
         Ok((container, image))
     }
@@ -162,6 +163,9 @@ fn wants(options: &CreateOptions) -> Vec<Want> {
     let mut wants = Vec::new();
     if options.host.network == NetworkMode::Host {
         wants.push(Want::HostNetwork);
+    }
+    if matches!(options.host.network, NetworkMode::Container(_)) {
+        wants.push(Want::Namespaces);
     }
     if options.wishes.user.is_some() {
         wants.push(Want::User);

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
 
 use super::MergeError;
+use super::joins::JoinError;
 
 /// A failed use case. What a lower layer said about itself passes through unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub enum EngineError {
     Supervisor(#[from] SupervisorError),
     #[error(transparent)]
     Merge(#[from] MergeError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// A file or directory of the engine's.
     #[error("cannot use `{}`", path.display())]
     Path { path: PathBuf, source: std::io::Error },
@@ -83,6 +86,12 @@ pub enum EngineError {
     /// It does not run.
     #[error("cannot {action} container `{name}`: container is not running")]
     NotRunning { name: String, action: &'static str },
+    /// Its state is in the way.
+    #[error("cannot {action} container `{name}`: {why}")]
+    WrongState { name: String, action: &'static str, why: &'static str },
+    /// The name is another container's, or no name.
+    #[error("renaming a container to `{name}`: {why}")]
+    Rename { name: String, why: &'static str },
     /// Its supervisor does not end.
     #[error("cannot remove container `{name}`: it does not end")]
     WillNotEnd { name: String },
@@ -128,6 +137,7 @@ impl EngineError {
             Self::Executor(error) => error,
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
+            Self::Join(error) => error,
             _ => return None,
         })
     }
@@ -143,9 +153,12 @@ impl Kind for EngineError {
             | Self::NoImage { .. }
             | Self::NoContainer { .. }
             | Self::NoObject { .. } => ErrorKind::NotFound,
-            Self::NoCommand | Self::ObjectType { .. } | Self::NoHome => ErrorKind::InvalidInput,
+            Self::NoCommand | Self::Rename { .. } | Self::ObjectType { .. } | Self::NoHome => {
+                ErrorKind::InvalidInput
+            }
             Self::Running { .. }
             | Self::NotRunning { .. }
+            | Self::WrongState { .. }
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }
             | Self::ImageInUse { .. } => ErrorKind::Conflict,

@@ -5,17 +5,21 @@
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
 mod containers;
+mod control;
 mod create;
 mod error;
+mod exec;
 mod images;
 mod inspect;
+mod joins;
 mod merge;
 pub mod progress;
 mod pull;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
-pub mod rootless;
+mod rootless;
 mod run;
+mod session;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -28,11 +32,12 @@ use crate::store::Store;
 pub use containers::{ContainerView, Removal};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
+pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
-pub use run::{Control, Output, Running};
+pub use session::{Control, Output, Session};
 
 /// Where the engine's files are; what is `None` is the default for this user.
 #[derive(Debug, Clone, Default)]

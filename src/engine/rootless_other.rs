@@ -1,11 +1,13 @@
 //! Running without root, on systems without user namespaces: nothing to enter.
 
-use super::EngineError;
+use super::{Engine, EngineError};
 
-/// Does nothing.
-#[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
-pub fn enter() -> Result<(), EngineError> {
-    Ok(())
+impl Engine {
+    /// Does nothing.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the signature of its twin")]
+    pub fn enter_namespace(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
 }
 
 /// Root is nobody special to an engine that only runs sandboxes.

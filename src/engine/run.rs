@@ -1,100 +1,23 @@
-//! Starting a container and staying attached to it.
+//! Starting a container.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use crate::executor::{Exit, Joins, WindowSize};
+use crate::executor::{Joins, WindowSize};
 use crate::model::Container;
-use crate::supervisor::client::{Sender, Unlaunched};
-use crate::supervisor::protocol::{Event, Request};
-use crate::supervisor::{self, Claim, Client, Launch, Liveness};
+use crate::supervisor::client::Unlaunched;
+use crate::supervisor::protocol::Event;
+use crate::supervisor::{self, Claim, Launch, Liveness};
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Session};
 
-/// A started container, seen by the command that started it.
-#[derive(Debug)]
-pub struct Running {
-    client: Client,
-    /// What came before the news of the start.
-    early: VecDeque<Event>,
-}
-
-/// What a running container says.
-#[derive(Debug)]
-pub enum Output {
-    /// Standard output.
-    Stdout(Vec<u8>),
-    /// Standard error.
-    Stderr(Vec<u8>),
-    /// One piece of input was taken.
-    StdinTaken,
-    /// The end.
-    Exited(Exit),
-}
-
-/// The controlling half, for any number of threads. An error means that the container has ended; its end tells more.
-#[derive(Debug, Clone)]
-pub struct Control(Sender);
-
-impl Control {
-    /// How many pieces of input may be under way.
-    pub const WINDOW: usize = supervisor::protocol::STDIN_WINDOW;
-
-    fn send(&self, request: &Request) -> bool {
-        self.0.send(request).is_ok()
-    }
-
-    /// Passes input on; false when the container has ended.
-    pub fn stdin(&self, bytes: Vec<u8>) -> bool {
-        self.send(&Request::Stdin(bytes))
-    }
-
-    /// Ends the input.
-    pub fn end_stdin(&self) -> bool {
-        self.send(&Request::StdinEnd)
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, number: u8) -> bool {
-        self.send(&Request::Signal(number))
-    }
-
-    /// Tells the container's terminal its size.
-    pub fn resize(&self, size: WindowSize) -> bool {
-        self.send(&Request::Resize(size))
-    }
-}
-
-impl Running {
-    /// The controlling half.
-    pub fn control(&self) -> Control {
-        Control(self.client.sender())
-    }
-
-    /// What happens next.
-    pub fn receive(&mut self) -> Result<Output, EngineError> {
-        loop {
-            let event = match self.early.pop_front() {
-                Some(event) => event,
-                None => self.client.receive()?,
-            };
-            match event {
-                Event::Stdout(bytes) => return Ok(Output::Stdout(bytes)),
-                Event::Stderr(bytes) => return Ok(Output::Stderr(bytes)),
-                Event::StdinTaken => return Ok(Output::StdinTaken),
-                Event::Exited(exit) => return Ok(Output::Exited(exit)),
-                Event::Failed(failure) => return Err(supervisor::SupervisorError::Reported(failure).into()),
-                Event::Started | Event::Done => {}
-            }
-        }
-    }
-}
-
-/// A supervisor's process that starts up while its container's record is still being made.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    process: Unlaunched,
+/// What a start has gathered before the container's files are made ready.
+struct Prepared {
+    exe: PathBuf,
     run: PathBuf,
+    process: Unlaunched,
+    joins: Joins,
+    claim: Liveness,
 }
 
 impl Engine {
@@ -106,7 +29,7 @@ impl Engine {
         container: &Container,
         attach: bool,
         window: Option<WindowSize>,
-    ) -> Result<Running, EngineError> {
+    ) -> Result<Session, EngineError> {
         let run = self.run_dir(&container.id);
         // Of two that start one container, one sees the other's claim or its supervisor's.
         let claim = match Liveness::try_claim(&run)? {
@@ -115,10 +38,11 @@ impl Engine {
                 return Err(EngineError::Running { name: container.name.clone(), action: "start" });
             }
         };
+        let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;
         let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
         let process = supervisor::client::launch(&exe, &run, container.id.short())?;
-        let prepared = Prepared { process, run };
-        match self.launch(container, attach, window, exe, prepared, claim) {
+        let prepared = Prepared { exe, run, process, joins, claim };
+        match self.launch(container, attach, window, prepared) {
             Ok(running) => Ok(running),
             Err(error) => {
                 self.forget_unstarted(container);
@@ -127,16 +51,36 @@ impl Engine {
         }
     }
 
+    /// Starts a container that exists; `None` when it runs already, which is no failure.
+    pub fn start_again(
+        &self,
+        query: &str,
+        attach: bool,
+        window: Option<WindowSize>,
+    ) -> Result<Option<Session>, EngineError> {
+        self.reconcile()?;
+        let view = self.container(query)?;
+        if view.container.state.paused && view.alive {
+            return Err(EngineError::WrongState {
+                name: view.container.name,
+                action: "start",
+                why: "it is paused, try unpause instead",
+            });
+        }
+        if view.alive {
+            return Ok(None);
+        }
+        self.start(&view.container, attach, window).map(Some)
+    }
+
     fn launch(
         &self,
         container: &Container,
         attach: bool,
         window: Option<WindowSize>,
-        exe: PathBuf,
         prepared: Prepared,
-        claim: Liveness,
-    ) -> Result<Running, EngineError> {
-        let Prepared { process, run } = prepared;
+    ) -> Result<Session, EngineError> {
+        let Prepared { exe, run, process, joins, claim } = prepared;
         let store = self.store()?;
         let rootfs = match store.snapshots().prepare(&container.id, &container.layers) {
             Ok(rootfs) => rootfs,
@@ -153,7 +97,7 @@ impl Engine {
             container: container.clone(),
             rootfs,
             mounts: Vec::new(),
-            joins: Joins::default(),
+            joins,
             window,
             guest_memory: Some(self.guest_memory()),
             attach,
@@ -163,14 +107,14 @@ impl Engine {
         let mut early = VecDeque::new();
         loop {
             match client.receive()? {
-                Event::Started => return Ok(Running { client, early }),
+                Event::Started => return Ok(Session::new(client, early)),
                 Event::Failed(failure) => {
                     client.finish();
                     return Err(supervisor::SupervisorError::Reported(failure).into());
                 }
                 // What the program says at once overtakes the news that it runs.
                 event @ (Event::Stdout(_) | Event::Stderr(_) | Event::StdinTaken) => early.push_back(event),
-                Event::Exited(_) | Event::Done => {
+                Event::Exited(_) | Event::Done | Event::Stats(_) | Event::Processes(_) => {
                     return Err(supervisor::SupervisorError::Lost { log: String::new() }.into());
                 }
             }

@@ -8,8 +8,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ContainerId;
-
 /// How a container is confined and supervised (docker's `HostConfig`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -73,7 +71,7 @@ pub struct HostConfig {
 }
 
 /// What network a container has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
     /// A namespace of its own with only the loopback device.
@@ -81,6 +79,19 @@ pub enum NetworkMode {
     None,
     /// The host's.
     Host,
+    /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
+    Container(String),
+}
+
+impl NetworkMode {
+    /// As docker shows it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::None => "none".to_owned(),
+            Self::Host => "host".to_owned(),
+            Self::Container(of) => format!("container:{of}"),
+        }
+    }
 }
 
 /// Whose namespace of one kind a container is in.
@@ -96,8 +107,8 @@ pub enum NamespaceMode {
     None,
     /// The host's.
     Host,
-    /// Another container's.
-    Container(ContainerId),
+    /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
+    Container(String),
 }
 
 /// Who the container's users are on the host.
@@ -258,6 +269,39 @@ pub struct Resources {
     pub device_read_iops: Vec<(PathBuf, u64)>,
     /// `--device-write-iops`.
     pub device_write_iops: Vec<(PathBuf, u64)>,
+}
+
+impl Resources {
+    /// Takes over what is set in `changes`.
+    pub fn take_over(&mut self, changes: &Self) {
+        fn one<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
+            if from.is_some() {
+                to.clone_from(from);
+            }
+        }
+        fn list<T: Clone>(to: &mut Vec<T>, from: &[T]) {
+            if !from.is_empty() {
+                *to = from.to_vec();
+            }
+        }
+        one(&mut self.memory, &changes.memory);
+        one(&mut self.memory_swap, &changes.memory_swap);
+        one(&mut self.memory_reservation, &changes.memory_reservation);
+        one(&mut self.memory_swappiness, &changes.memory_swappiness);
+        self.oom_kill_disable |= changes.oom_kill_disable;
+        one(&mut self.nano_cpus, &changes.nano_cpus);
+        one(&mut self.cpu_shares, &changes.cpu_shares);
+        one(&mut self.cpu_period, &changes.cpu_period);
+        one(&mut self.cpu_quota, &changes.cpu_quota);
+        one(&mut self.cpuset_cpus, &changes.cpuset_cpus);
+        one(&mut self.cpuset_mems, &changes.cpuset_mems);
+        one(&mut self.pids_limit, &changes.pids_limit);
+        one(&mut self.blkio_weight, &changes.blkio_weight);
+        list(&mut self.device_read_bps, &changes.device_read_bps);
+        list(&mut self.device_write_bps, &changes.device_write_bps);
+        list(&mut self.device_read_iops, &changes.device_read_iops);
+        list(&mut self.device_write_iops, &changes.device_write_iops);
+    }
 }
 
 /// One `--ulimit`; −1 is no limit.

@@ -11,6 +11,7 @@ mod id;
 mod image;
 mod kind;
 mod platform;
+pub mod signal;
 
 pub use container::{
     Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, Root,
@@ -24,5 +25,5 @@ pub use host::{
 pub use id::{ContainerId, IdError};
 pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;
-pub use kind::{ErrorKind, Kind};
+pub use kind::{ErrorKind, Kind, chain};
 pub use platform::{Platform, PlatformError};

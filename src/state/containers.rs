@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Database, Durable, Failure, StateError, decode, encode};
-use crate::model::{Container, ContainerId, RunState, RuntimeStatus};
+use crate::model::{Container, ContainerId, HostConfig, RunState, RuntimeStatus};
 
 const WHAT: &str = "a container";
 
@@ -35,18 +35,26 @@ fn select(
     Ok(found)
 }
 
+/// Refuses a name that another container has.
+fn refuse_taken(t: &rusqlite::Transaction<'_>, container: &Container) -> Result<(), Failure> {
+    let holder: Option<String> = t
+        .prepare_cached("SELECT id FROM containers WHERE name = ?1 AND id <> ?2")?
+        .query_row([container.name.as_str(), container.id.as_str()], |row| row.get(0))
+        .optional()?;
+    match holder {
+        None => Ok(()),
+        Some(text) => {
+            let holder = text.parse().map_err(|_| StateError::Malformed { text })?;
+            Err(StateError::NameTaken { name: container.name.clone(), holder }.into())
+        }
+    }
+}
+
 impl Database {
     /// Records a new container. The name is reserved by the same statement.
     pub fn insert_container(&self, container: &Container) -> Result<(), StateError> {
         self.write("record a container", Durable::Process, |t| {
-            let holder: Option<String> = t
-                .prepare_cached("SELECT id FROM containers WHERE name = ?1")?
-                .query_row([&container.name], |row| row.get(0))
-                .optional()?;
-            if let Some(text) = holder {
-                let holder = text.parse().map_err(|_| StateError::Malformed { text })?;
-                return Err(StateError::NameTaken { name: container.name.clone(), holder }.into());
-            }
+            refuse_taken(t, container)?;
             let image: Option<()> = t
                 .prepare_cached("SELECT 1 FROM images WHERE id = ?1")?
                 .query_row([container.image.as_str()], |_| Ok(()))
@@ -113,6 +121,35 @@ impl Database {
                 .prepare_cached("UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1")?
                 .execute(params![id.as_str(), status(state.status), encode(WHAT, state)?])?;
             if changed == 0 { Err(StateError::NoContainer { id: id.clone() }.into()) } else { Ok(()) }
+        })
+    }
+
+    /// Changes how a container is confined and supervised.
+    pub fn set_host_config(&self, id: &ContainerId, host: &HostConfig) -> Result<(), StateError> {
+        self.change("change a container's settings", id, |container| container.host = host.clone())
+    }
+
+    /// Gives a container another name; one that is taken is refused.
+    pub fn rename_container(&self, id: &ContainerId, name: &str) -> Result<(), StateError> {
+        self.change("rename a container", id, |container| name.clone_into(&mut container.name))
+    }
+
+    /// Changes the part of a record that is not its supervisor's.
+    fn change(
+        &self,
+        action: &'static str,
+        id: &ContainerId,
+        change: impl FnOnce(&mut Container),
+    ) -> Result<(), StateError> {
+        self.write(action, Durable::Process, |t| {
+            let Some(mut container) = select(t, "WHERE id = ?1", [id.as_str()])?.pop() else {
+                return Err(StateError::NoContainer { id: id.clone() }.into());
+            };
+            change(&mut container);
+            refuse_taken(t, &container)?;
+            t.prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?
+                .execute(params![id.as_str(), container.name, encode(WHAT, &container)?])?;
+            Ok(())
         })
     }
 

@@ -1,30 +1,46 @@
 //! The other end: making a supervisor, and finding the one of a container.
 
+use std::fmt;
 use std::fs::File;
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::endpoint::{self, Connection};
-use super::protocol::{Event, Frame, Launch, ProtocolError, Request};
+use super::protocol::{
+    AttachOrder, Event, ExecOrder, Frame, Launch, ProtocolError, Request, StopOrder, UpdateOrder,
+};
 use super::{ROLE, SupervisorError};
-use crate::executor::Exit;
+use crate::executor::{Exit, Stats};
 
 /// The file that takes a supervisor's own complaints, in the run directory.
 const COMPLAINTS: &str = "supervisor.log";
 
-/// The connection of the command that made the supervisor.
-#[derive(Debug)]
+/// A client's connection: the pipes of the command that made the supervisor, or one to its endpoint.
 pub struct Client {
-    from: std::process::ChildStdout,
+    from: Box<dyn Read + Send>,
     to: Sender,
-    child: Child,
-    run: std::path::PathBuf,
+    child: Option<Child>,
+    run: PathBuf,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("run", &self.run).finish_non_exhaustive()
+    }
 }
 
 /// The sending half, for any number of threads.
-#[derive(Debug, Clone)]
-pub struct Sender(Arc<Mutex<std::process::ChildStdin>>);
+#[derive(Clone)]
+pub struct Sender(Arc<Mutex<Box<dyn Write + Send>>>);
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
+    }
+}
 
 impl Sender {
     /// Sends a request; an error means that the supervisor has gone.
@@ -37,7 +53,7 @@ impl Sender {
 #[derive(Debug)]
 pub struct Unlaunched {
     child: Child,
-    run: std::path::PathBuf,
+    run: PathBuf,
 }
 
 /// Makes the process of a supervisor; its run directory must exist.
@@ -61,7 +77,8 @@ impl Unlaunched {
         let mut to = self.child.stdin.take().ok_or_else(lost)?;
         let from = self.child.stdout.take().ok_or_else(lost)?;
         Request::Launch(Box::new(launch)).send(&mut to)?;
-        Ok(Client { from, to: Sender(Arc::new(Mutex::new(to))), child: self.child, run: self.run })
+        let to = Sender(Arc::new(Mutex::new(Box::new(to))));
+        Ok(Client { from: Box::new(from), to, child: Some(self.child), run: self.run })
     }
 
     /// Ends it before it began.
@@ -90,7 +107,9 @@ impl Client {
     /// Waits for the end of the supervisor's process, which follows its last event.
     pub fn finish(mut self) {
         drop(self.to);
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
     }
 
     fn lost(&self) -> SupervisorError {
@@ -101,28 +120,117 @@ impl Client {
 }
 
 /// A connection to the supervisor of a running container.
-pub struct Remote(Box<dyn Connection>);
+pub struct Remote {
+    connection: Box<dyn Connection>,
+    run: PathBuf,
+}
 
-impl std::fmt::Debug for Remote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remote")
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("run", &self.run).finish_non_exhaustive()
     }
 }
 
 /// Connects to a container's supervisor; `None` when nobody listens.
 pub fn connect(run: &Path) -> Option<Remote> {
-    endpoint::connect(run).ok().map(Remote)
+    endpoint::connect(run).ok().map(|connection| Remote { connection, run: run.to_owned() })
+}
+
+struct Writing(Box<dyn Connection>);
+
+impl Write for Writing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+struct Reading(Box<dyn Connection>);
+
+impl Read for Reading {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(bytes)
+    }
 }
 
 impl Remote {
+    /// Gives up on a supervisor that does not answer for so long.
+    pub fn set_patience(&self, limit: Duration) {
+        // Without it the wait is longer and nothing else.
+        let _ = self.connection.set_patience(Some(limit));
+    }
+
+    /// Sends a request and hears its answer.
+    fn ask(&mut self, request: &Request) -> Result<Event, SupervisorError> {
+        request.send(&mut self.connection)?;
+        loop {
+            match Event::receive(&mut self.connection)? {
+                Some(Event::Failed(failure)) => return Err(SupervisorError::Reported(failure)),
+                // News of the container, for whoever watches as well.
+                Some(Event::Started | Event::StdinTaken | Event::Stdout(_) | Event::Stderr(_)) => {}
+                Some(answer) => return Ok(answer),
+                None => return Err(SupervisorError::Lost { log: String::new() }),
+            }
+        }
+    }
+
     /// Sends a signal to the container's first process.
     pub fn signal(&mut self, number: u8) -> Result<(), SupervisorError> {
-        Request::Signal(number).send(&mut self.0)?;
-        match Event::receive(&mut self.0)? {
-            Some(Event::Failed(failure)) => Err(SupervisorError::Reported(failure)),
-            Some(_) => Ok(()),
-            None => Err(SupervisorError::Lost { log: String::new() }),
+        self.ask(&Request::Signal(number)).map(drop)
+    }
+
+    /// Begins to stop the container; [`Self::ended`] tells of the end to whoever watches.
+    pub fn stop(&mut self, order: StopOrder) -> Result<(), SupervisorError> {
+        self.ask(&Request::Stop(order)).map(drop)
+    }
+
+    /// Freezes or thaws the container.
+    pub fn pause(&mut self, wanted: bool) -> Result<(), SupervisorError> {
+        self.ask(&if wanted { Request::Pause } else { Request::Unpause }).map(drop)
+    }
+
+    /// Changes limits and the restart policy.
+    pub fn update(&mut self, order: UpdateOrder) -> Result<(), SupervisorError> {
+        self.ask(&Request::Update(Box::new(order))).map(drop)
+    }
+
+    /// What the container uses; `None` when it has just ended.
+    pub fn stats(&mut self) -> Result<Option<Stats>, SupervisorError> {
+        Ok(match self.ask(&Request::Stats)? {
+            Event::Stats(stats) => Some(*stats),
+            _ => None,
+        })
+    }
+
+    /// What runs in the container; nothing when it has just ended.
+    pub fn processes(&mut self) -> Result<Vec<u32>, SupervisorError> {
+        Ok(match self.ask(&Request::Processes)? {
+            Event::Processes(ids) => ids,
+            _ => Vec::new(),
+        })
+    }
+
+    /// Attaches to the container.
+    pub fn attach(mut self, order: AttachOrder) -> Result<Client, SupervisorError> {
+        match self.ask(&Request::Attach(order))? {
+            Event::Done => self.into_client(),
+            _ => Err(SupervisorError::Lost { log: String::new() }),
         }
+    }
+
+    /// Has a further process run; its events come from the client, [`Event::Started`] first.
+    pub fn exec(mut self, order: ExecOrder) -> Result<Client, SupervisorError> {
+        Request::Exec(Box::new(order)).send(&mut self.connection)?;
+        self.into_client()
+    }
+
+    fn into_client(self) -> Result<Client, SupervisorError> {
+        let second =
+            self.connection.second().map_err(SupervisorError::system("opening the connection again"))?;
+        let to = Sender(Arc::new(Mutex::new(Box::new(Writing(second)))));
+        Ok(Client { from: Box::new(Reading(self.connection)), to, child: None, run: self.run })
     }
 
     /// Asks to be told about the end, then waits for it.
@@ -133,13 +241,13 @@ impl Remote {
 
     /// Asks to be told about the end.
     pub fn watch(&mut self) -> Result<(), SupervisorError> {
-        Ok(Request::Wait.send(&mut self.0)?)
+        Ok(Request::Wait.send(&mut self.connection)?)
     }
 
     /// Waits for the end, after [`Self::watch`].
     pub fn ended(mut self) -> Result<Exit, SupervisorError> {
         loop {
-            match Event::receive(&mut self.0)? {
+            match Event::receive(&mut self.connection)? {
                 Some(Event::Exited(exit)) => return Ok(exit),
                 Some(Event::Failed(failure)) => return Err(SupervisorError::Reported(failure)),
                 Some(_) => {}

@@ -10,6 +10,8 @@ use std::path::Path;
 pub(super) trait Connection: Read + Write + Send {
     /// A second handle of it.
     fn second(&self) -> io::Result<Box<dyn Connection>>;
+    /// How long a read waits for bytes; `None`: for ever.
+    fn set_patience(&self, limit: Option<std::time::Duration>) -> io::Result<()>;
 }
 
 #[cfg(unix)]
@@ -26,6 +28,10 @@ mod system {
     impl Connection for UnixStream {
         fn second(&self) -> io::Result<Box<dyn Connection>> {
             Ok(Box::new(self.try_clone()?))
+        }
+
+        fn set_patience(&self, limit: Option<std::time::Duration>) -> io::Result<()> {
+            self.set_read_timeout(limit)
         }
     }
 
@@ -77,6 +83,10 @@ mod system {
     impl Connection for TcpStream {
         fn second(&self) -> io::Result<Box<dyn Connection>> {
             Ok(Box::new(self.try_clone()?))
+        }
+
+        fn set_patience(&self, limit: Option<std::time::Duration>) -> io::Result<()> {
+            self.set_read_timeout(limit)
         }
     }
 

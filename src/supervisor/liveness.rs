@@ -4,11 +4,19 @@
 //! says *running* without the lock held means that the supervisor died, whatever the record says.
 
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::SupervisorError;
 
 const NAME: &str = "lock";
+
+/// How long a supervisor waits for commands that hold the lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The supervisor's hold on a container.
 #[derive(Debug)]
@@ -37,10 +45,31 @@ fn open(run: &Path) -> Result<File, SupervisorError> {
 }
 
 impl Liveness {
-    /// Takes the lock; a command that looks at it holds it for an instant, so this waits.
+    /// Takes the lock as a supervisor. A command that looks at it, or claims it to change something, holds it for moments:
+    /// this waits for those, and not for another supervisor, which is [`SupervisorError::Taken`].
     pub fn hold(run: &Path) -> Result<Self, SupervisorError> {
-        let file = open(run)?;
-        file.lock().map_err(SupervisorError::file("locking", &run.join(NAME)))?;
+        let path = run.join(NAME);
+        let mut file = open(run)?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => {
+                    return Err(SupervisorError::file("locking", &path)(source));
+                }
+                Err(TryLockError::WouldBlock) if holder(run).is_some() || Instant::now() > end => {
+                    return Err(SupervisorError::Taken);
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            }
+        }
+        // A removal may have had the lock before: then this file is nobody's any more.
+        if !path.exists() {
+            return Err(SupervisorError::Removed);
+        }
+        file.set_len(0)
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(SupervisorError::file("writing", &path))?;
         Ok(Self { _file: file })
     }
 
@@ -49,13 +78,24 @@ impl Liveness {
         std::fs::create_dir_all(run).map_err(SupervisorError::file("making", run))?;
         let file = open(run)?;
         match file.try_lock() {
-            Ok(()) => Ok(Claim::Free(Self { _file: file })),
+            Ok(()) => {
+                // What a supervisor that died wrote there must not be taken for one that lives.
+                if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                    file.set_len(0).map_err(SupervisorError::file("writing", &run.join(NAME)))?;
+                }
+                Ok(Claim::Free(Self { _file: file }))
+            }
             Err(TryLockError::WouldBlock) => Ok(Claim::Held),
             Err(TryLockError::Error(source)) => {
                 Err(SupervisorError::file("locking", &run.join(NAME))(source))
             }
         }
     }
+}
+
+/// The process id of the supervisor that holds the lock; `None` when nobody holds it, or a command does.
+pub fn holder(run: &Path) -> Option<u32> {
+    if is_alive(run) { std::fs::read_to_string(run.join(NAME)).ok()?.parse().ok() } else { None }
 }
 
 /// Whether a supervisor holds the lock now; takes no lock that anything waits for longer than this call.

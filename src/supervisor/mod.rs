@@ -20,6 +20,7 @@ mod hub;
 mod liveness;
 mod logs;
 pub mod protocol;
+mod restart;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{ErrorKind, Kind};
 
 pub use client::{Client, connect, launch};
-pub use liveness::{Claim, Liveness, is_alive};
+pub use liveness::{Claim, Liveness, holder, is_alive};
 pub use logs::{LogEntry, Stream, read_log};
 pub use protocol::{Failure, Launch};
 pub use server::main;
@@ -66,6 +67,12 @@ pub enum SupervisorError {
     /// The other side sent something that is no frame.
     #[error("talking to the supervisor of the container")]
     Protocol(#[from] protocol::ProtocolError),
+    /// Another supervisor has the container.
+    #[error("the container is already running, or being started")]
+    Taken,
+    /// The container was removed while it was being started.
+    #[error("the container was removed while it was being started")]
+    Removed,
     /// It ended without a word.
     #[error("the supervisor of the container ended unexpectedly")]
     Lost {
@@ -92,6 +99,7 @@ impl Kind for SupervisorError {
         match self {
             Self::Reported(failure) => failure.kind,
             Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,
+            Self::Taken | Self::Removed => ErrorKind::Conflict,
             Self::Protocol(_) | Self::Lost { .. } => ErrorKind::Internal,
         }
     }

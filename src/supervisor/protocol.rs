@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executor::{Exit, Joins, Mount, Root, WindowSize};
-use crate::model::{Container, ErrorKind};
+use crate::executor::{Exit, Joins, Mount, Process, Root, Stats, WindowSize};
+use crate::model::{Container, ErrorKind, Resources, RestartPolicy};
 
 /// The largest payload, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;
@@ -45,6 +45,48 @@ pub struct Launch {
     pub attach: bool,
 }
 
+/// A wish to be attached to a container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachOrder {
+    /// What this client sends is input, and its end may close the container's input.
+    pub stdin: bool,
+    /// This client gets the output from now on.
+    pub output: bool,
+}
+
+/// A wish that a container stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// The signal, by its Linux number; `None`: the container's own stop signal.
+    pub signal: Option<u8>,
+    /// Seconds until it is killed; negative: never; `None`: the container's own, else 10.
+    pub timeout: Option<i64>,
+}
+
+/// A wish that a further process runs in the container. The connection is that process's from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecOrder {
+    /// What to run, its environment over the container's.
+    pub process: Process,
+    /// A terminal of this size; `None`: pipes.
+    pub terminal: Option<WindowSize>,
+    /// Keep its input open for this client.
+    pub stdin: bool,
+    /// Nobody listens: answer when it has started, and let go.
+    pub detach: bool,
+    /// `--privileged`.
+    pub privileged: bool,
+}
+
+/// A wish that limits or the restart policy change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateOrder {
+    /// What is set changes.
+    pub resources: Resources,
+    /// The new policy, if it changes.
+    pub restart: Option<RestartPolicy>,
+}
+
 /// A failure that crossed the process boundary: its class, its chain as text, and what to try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -77,6 +119,22 @@ pub enum Request {
     Resize(WindowSize),
     /// Tell me about the end.
     Wait,
+    /// Attach this connection.
+    Attach(AttachOrder),
+    /// End it gently, then not. Answered at once; whoever wants to know of the end asks with [`Request::Wait`] first.
+    Stop(StopOrder),
+    /// Freeze it.
+    Pause,
+    /// Thaw it.
+    Unpause,
+    /// Run a further process, on this connection.
+    Exec(Box<ExecOrder>),
+    /// Change limits.
+    Update(Box<UpdateOrder>),
+    /// Tell what it uses.
+    Stats,
+    /// Tell what runs in it.
+    Processes,
 }
 
 /// What a supervisor says.
@@ -96,6 +154,10 @@ pub enum Event {
     Failed(Failure),
     /// The container ended, and everything about it is recorded (or, with `--rm`, gone).
     Exited(Exit),
+    /// What the container uses.
+    Stats(Box<Stats>),
+    /// What runs in it: process ids on the host, the first process first.
+    Processes(Vec<u32>),
 }
 
 /// Something that is no frame.
@@ -167,6 +229,14 @@ impl Frame for Request {
             Self::Signal(number) => (4, vec![*number]),
             Self::Resize(size) => (5, serde_json::to_vec(size)?),
             Self::Wait => (6, Vec::new()),
+            Self::Attach(order) => (7, serde_json::to_vec(order)?),
+            Self::Stop(order) => (8, serde_json::to_vec(order)?),
+            Self::Pause => (9, Vec::new()),
+            Self::Unpause => (10, Vec::new()),
+            Self::Exec(order) => (11, serde_json::to_vec(order)?),
+            Self::Update(order) => (12, serde_json::to_vec(order)?),
+            Self::Stats => (13, Vec::new()),
+            Self::Processes => (14, Vec::new()),
         })
     }
 
@@ -178,6 +248,14 @@ impl Frame for Request {
             4 => Self::Signal(*payload.first().ok_or(ProtocolError::Size(0))?),
             5 => Self::Resize(serde_json::from_slice(&payload)?),
             6 => Self::Wait,
+            7 => Self::Attach(serde_json::from_slice(&payload)?),
+            8 => Self::Stop(serde_json::from_slice(&payload)?),
+            9 => Self::Pause,
+            10 => Self::Unpause,
+            11 => Self::Exec(serde_json::from_slice(&payload)?),
+            12 => Self::Update(serde_json::from_slice(&payload)?),
+            13 => Self::Stats,
+            14 => Self::Processes,
             other => return Err(ProtocolError::Type(other)),
         })
     }
@@ -193,6 +271,8 @@ impl Frame for Event {
             Self::Done => (69, Vec::new()),
             Self::Failed(failure) => (70, serde_json::to_vec(failure)?),
             Self::Exited(exit) => (71, serde_json::to_vec(exit)?),
+            Self::Stats(stats) => (72, serde_json::to_vec(stats)?),
+            Self::Processes(ids) => (73, serde_json::to_vec(ids)?),
         })
     }
 
@@ -205,6 +285,8 @@ impl Frame for Event {
             69 => Self::Done,
             70 => Self::Failed(serde_json::from_slice(&payload)?),
             71 => Self::Exited(serde_json::from_slice(&payload)?),
+            72 => Self::Stats(serde_json::from_slice(&payload)?),
+            73 => Self::Processes(serde_json::from_slice(&payload)?),
             other => return Err(ProtocolError::Type(other)),
         })
     }
@@ -223,6 +305,13 @@ mod tests {
             Request::Signal(15),
             Request::Resize(WindowSize { rows: 3, cols: 4 }),
             Request::Wait,
+            Request::Attach(AttachOrder { stdin: true, output: false }),
+            Request::Stop(StopOrder { signal: None, timeout: Some(-1) }),
+            Request::Pause,
+            Request::Unpause,
+            Request::Update(Box::new(UpdateOrder { resources: Resources::default(), restart: None })),
+            Request::Stats,
+            Request::Processes,
         ];
         for frame in &sent {
             frame.send(&mut wire).unwrap();
@@ -237,7 +326,7 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_an_error() {
         for (bytes, what) in [
-            (&[9, 0, 0, 0, 0][..], "type"),
+            (&[99, 0, 0, 0, 0][..], "type"),
             (&[2, 0xff, 0, 0, 0], "size"),
             (&[2, 0, 0, 0, 9, 1], "short payload"),
             (&[2, 0], "short head"),

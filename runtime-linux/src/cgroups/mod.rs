@@ -5,6 +5,7 @@
 //! mount point, as docker's do, so a container is not charged to the caller's own limits.
 
 mod delegated;
+pub(crate) mod join;
 mod v1;
 mod v2;
 

@@ -54,25 +54,65 @@ pub(crate) fn clone_init(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Res
     Ok(Cloned::Parent { pid: u32::try_from(pid).unwrap_or(0), pidfd })
 }
 
-/// What [`fork`] returns on each side.
-#[derive(Debug)]
-pub(crate) enum Forked {
-    /// In the new process.
-    Child,
-    /// In the process that called.
-    Parent(rustix::process::Pid),
-}
-
-/// `fork(2)`, of a process with one thread.
-pub(crate) fn fork() -> Result<Forked, Errno> {
+/// `fork(2)` of a process with one thread: the child's pid, or `None` in the child.
+pub(crate) fn fork() -> Result<Option<rustix::process::Pid>, Errno> {
     if !single_threaded() {
         return Err(Errno::BUSY);
     }
-    // SAFETY: the process was just seen to have one thread, so the child finds no lock held by a thread that does not
-    // exist in it. Nothing safe offers `fork`.
+    // SAFETY: as in `clone_init`: the process has one thread, so the child's copy of it is whole.
     let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    Ok(pid.map_or(Forked::Child, Forked::Parent))
+    Ok(i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw))
+}
+
+/// `setns(2)` by a process: all the namespaces of `kinds` that the process of `pidfd` is in.
+pub(crate) fn join(pidfd: BorrowedFd<'_>, kinds: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the call takes a descriptor and bits and touches no memory of ours; what namespace this process is in is no
+    // matter of memory safety. rustix's wrapper is unsafe for every kind.
+    check(libc::c_long::from(unsafe { libc::setns(pidfd.as_raw_fd(), kinds) })).map(drop)
+}
+
+/// Whether the process of a descriptor has not ended (ESRCH: it has, and was reaped).
+pub(crate) fn alive(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: signal 0 is none, and without a `siginfo` the kernel reads no memory of ours. rustix knows no signal 0 here.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
+}
+
+/// Makes this process's group the foreground one of its terminal, when it has one.
+pub(crate) fn foreground() {
+    // SIGTTOU, which the kernel sends to a background group that does this, is blocked.
+    // SAFETY: both calls take and give integers; descriptor 0 is a standard stream. rustix's wrapper fails to tell a stream that
+    // is no terminal, which is no error here, from others, which cannot be mended.
+    unsafe { libc::tcsetpgrp(0, libc::getpgrp()) };
+}
+
+/// Blocks every signal that can be, so that they wait for [`next_signal`].
+pub(crate) fn block_signals() {
+    // SAFETY: a zeroed set is then initialised by `sigfillset`; both pointers are to our own stack.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Waits for a blocked signal and takes it.
+pub(crate) fn next_signal() -> Result<libc::c_int, Errno> {
+    // SAFETY: the set is initialised before it is read, and nobody is told more than the number.
+    let number = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigwaitinfo(&raw const set, std::ptr::null_mut())
+    };
+    check(libc::c_long::from(number)).map(|_| number)
+}
+
+/// Sends a signal by its number.
+pub(crate) fn kill(pid: rustix::process::Pid, signal: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the call takes two integers. rustix's signals have no real-time ones.
+    check(libc::c_long::from(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) })).map(drop)
 }
 
 /// Moves this process, which must have one thread, into a new user and mount namespace (`unshare(2)`).
@@ -80,6 +120,12 @@ pub(crate) fn unshare_user() -> Result<(), Errno> {
     // SAFETY: neither flag touches descriptors or memory, which is what the soundness of other flags rests on. The kernel
     // itself refuses a process with threads.
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })).map(drop)
+}
+
+/// Gives this process a copy of its mount namespace that its user namespace owns (`unshare(2)`).
+pub(crate) fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: as above.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
 }
 
 /// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads.
@@ -114,7 +160,8 @@ pub(crate) fn reset_signals() {
 pub(crate) fn close_from(first: u32, only_mark: bool) -> Result<(), Errno> {
     let flags: libc::c_uint = if only_mark { 4 } else { 0 };
     // SAFETY: init calls this when it owns no descriptor at or above `first` (its own were placed below), before
-    // anything else could hold one; marking changes no descriptor's life. std cannot close by range.
+    // anything else could hold one, or when it never uses or drops those that it owns (the reaper leaves by `exit_now`);
+    // marking changes no descriptor's life. std cannot close by range.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
 }
 

@@ -10,4 +10,4 @@ pub mod hostname;
 pub mod label;
 pub mod name;
 pub mod network;
-pub mod signal;
+pub use crate::model::signal;

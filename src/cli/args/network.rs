@@ -1,6 +1,6 @@
 //! `--network`.
 //!
-//! There are two networks so far: none of one's own but loopback, and the host's. Every other value that docker knows is
+//! There are three networks so far: none of one's own but loopback, the host's, and another container's. Every other value that docker knows is
 //! refused by what it is, never taken for one of these: a container that should be apart must not be on the host's network,
 //! and one that should be reachable must not be silently alone.
 
@@ -21,14 +21,6 @@ pub enum NetworkError {
         /// As given.
         name: String,
     },
-    /// Another container's.
-    #[error(
-        "sharing the network of container '{container}' is not supported: only the networks none and host exist yet"
-    )]
-    OfContainer {
-        /// Its name or id, as given.
-        container: String,
-    },
     /// `name=…,alias=…`.
     #[error(
         "network option '{option}' is not supported: only the networks none and host exist yet, and neither has options"
@@ -43,16 +35,14 @@ impl Kind for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Empty | Self::NoContainer => ErrorKind::InvalidInput,
-            Self::Unsupported { .. } | Self::OfContainer { .. } | Self::Option { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::Unsupported { .. } | Self::Option { .. } => ErrorKind::Unsupported,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Empty | Self::NoContainer => Vec::new(),
-            Self::Unsupported { .. } | Self::OfContainer { .. } | Self::Option { .. } => {
+            Self::Unsupported { .. } | Self::Option { .. } => {
                 vec!["use --network host to reach the network, or --network none to do without".into()]
             }
         }
@@ -79,11 +69,11 @@ fn named(name: &str) -> Result<NetworkMode, NetworkError> {
         "" => Err(NetworkError::Empty),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        _ => Err(match name.strip_prefix("container:") {
-            Some("") => NetworkError::NoContainer,
-            Some(container) => NetworkError::OfContainer { container: container.to_owned() },
-            None => NetworkError::Unsupported { name: name.to_owned() },
-        }),
+        _ => match name.strip_prefix("container:") {
+            Some("") => Err(NetworkError::NoContainer),
+            Some(container) => Ok(NetworkMode::Container(container.to_owned())),
+            None => Err(NetworkError::Unsupported { name: name.to_owned() }),
+        },
     }
 }
 
@@ -109,8 +99,7 @@ mod tests {
             assert!(error.to_string().contains("only the networks none and host exist yet"));
             assert_eq!(error.hints().len(), 1);
         }
-        assert_eq!(parse("container:x"), Err(NetworkError::OfContainer { container: "x".into() }));
-        assert_eq!(parse("container:x").unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(parse("container:x"), Ok(NetworkMode::Container("x".into())));
         for (text, message) in [
             ("", "no name set for network"),
             ("name=", "no name set for network"),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::output::human;
 use crate::engine::ImageView;
-use crate::model::{Container, NetworkMode, Timestamp};
+use crate::model::{Container, Timestamp};
 use crate::reference::Reference;
 
 /// Go's zero time: never.
@@ -37,10 +37,7 @@ fn set(items: &[String]) -> Value {
 pub(super) fn container(container: &Container, alive: bool, log: &Path) -> Value {
     let args = container.config.args();
     let state = human::state(container, alive);
-    let network = match container.host.network {
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-    };
+    let network = container.host.network.text();
     json!({
         "Id": container.id.as_str(),
         "Created": container.created.to_string(),

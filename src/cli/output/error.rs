@@ -1,16 +1,17 @@
 //! The one reporter of errors, and the one place where a kind of error becomes an exit status.
 
-use std::error::Error;
-
 use super::Printer;
 use super::human::inert;
+pub use crate::model::chain;
 use crate::model::{ErrorKind, Kind};
 
 /// Which statuses a command promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statuses {
-    /// `run`, `start`, `exec`: 126 and 127 speak of the container's program, 125 of the engine.
+    /// `run`, `create`: 126 and 127 speak of the container's program, 125 of the engine.
     Runs,
+    /// `exec`: 126 and 127 speak of the program, 1 of the engine.
+    Program,
     /// Every other command: 1.
     Plain,
 }
@@ -18,8 +19,8 @@ pub enum Statuses {
 /// The exit status of a failed command.
 pub fn exit_status(kind: ErrorKind, statuses: Statuses) -> u8 {
     match (kind, statuses) {
-        (ErrorKind::CommandNotFound, Statuses::Runs) => 127,
-        (ErrorKind::CommandNotExecutable, Statuses::Runs) => 126,
+        (ErrorKind::CommandNotFound, Statuses::Runs | Statuses::Program) => 127,
+        (ErrorKind::CommandNotExecutable, Statuses::Runs | Statuses::Program) => 126,
         (ErrorKind::Cancelled, _) => 130,
         (
             ErrorKind::NotFound
@@ -32,22 +33,8 @@ pub fn exit_status(kind: ErrorKind, statuses: Statuses) -> u8 {
             | ErrorKind::Internal,
             Statuses::Runs,
         ) => 125,
-        (_, Statuses::Plain) => 1,
+        (_, Statuses::Plain | Statuses::Program) => 1,
     }
-}
-
-/// An error and its sources on one line, each said once.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !said.is_empty() && !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Prints an error, its hints and, for a fault in the request, where to read more; `usage` names the command, `run`.

@@ -1,19 +1,5 @@
 //! `umiak run`.
 
-mod attach;
-#[cfg(unix)]
-#[path = "signals_unix.rs"]
-mod signals;
-#[cfg(not(unix))]
-#[path = "signals_other.rs"]
-mod signals;
-#[cfg(unix)]
-#[path = "terminal_unix.rs"]
-mod terminal;
-#[cfg(not(unix))]
-#[path = "terminal_other.rs"]
-mod terminal;
-
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,6 +10,8 @@ use super::Execute;
 use super::args::{env, hostname, label, name, network, signal};
 use super::fault::Fault;
 use super::flags::{self, switch};
+use super::foreground::keys::Keys;
+use super::foreground::{self, Foreground, Manner, terminal};
 use super::output::Printer;
 use super::progress::{Shown, Target};
 use crate::engine::progress::{Progress, Silent};
@@ -38,6 +26,12 @@ use crate::model::{HostConfig, NetworkMode, Platform};
     args_override_self = true
 )]
 pub(super) struct Run {
+    /// Attach to STDIN, STDOUT or STDERR
+    #[arg(short, long, value_name = "list", value_parser = ["stdin", "stdout", "stderr", "STDIN", "STDOUT", "STDERR"], hide_possible_values = true)]
+    attach: Vec<String>,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string")]
+    detach_keys: Option<String>,
     /// Write the container ID to the file
     #[arg(long, value_name = "string")]
     cidfile: Option<PathBuf>,
@@ -109,13 +103,17 @@ pub(super) struct Run {
 impl Execute for Run {
     fn check(&self) -> Result<(), Fault> {
         self.network()?;
+        self.keys()?;
+        if self.detach && !self.attach.is_empty() {
+            return Err(Fault::Conflict("conflicting options: cannot specify both --attach and --detach"));
+        }
         if let Some(text) = &self.stop_signal {
             signal::parse(text).map_err(Fault::value)?;
         }
         if let Some(path) = self.cidfile.as_ref().filter(|path| path.exists()) {
             return Err(Fault::CidFile(path.clone()));
         }
-        if self.detach { Ok(()) } else { attach::check_terminal(self.interactive, self.tty) }
+        if self.detach { Ok(()) } else { foreground::check_terminal(self.interactive, self.tty) }
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
@@ -133,13 +131,31 @@ impl Execute for Run {
             printer.line(&container.id)?;
             return Ok(0);
         }
-        let status = attach::run(engine, printer, &container, self.sig_proxy)?;
-        // A process's status is its low eight bits on every system that has one.
-        Ok(status.to_le_bytes()[0])
+        let config = &container.config;
+        let foreground = Foreground::prepare(Manner {
+            tty: config.tty,
+            stdin: config.open_stdin && self.attaches("stdin"),
+            stdout: self.attaches("stdout"),
+            stderr: self.attaches("stderr"),
+            sig_proxy: self.sig_proxy,
+            keys: self.keys()?,
+        })?;
+        let window = if config.tty { terminal::size() } else { None };
+        let session = engine.start(&container, true, window)?;
+        Ok(foreground.stay(session, printer)?.status())
     }
 }
 
 impl Run {
+    fn keys(&self) -> Result<Keys, Fault> {
+        Keys::parse(self.detach_keys.as_deref().unwrap_or_default()).map_err(Fault::value)
+    }
+
+    /// Whether the command stays with this stream: with those that `-a` names, or with all.
+    fn attaches(&self, stream: &str) -> bool {
+        self.attach.is_empty() || self.attach.iter().any(|wish| wish.eq_ignore_ascii_case(stream))
+    }
+
     fn network(&self) -> Result<NetworkMode, Fault> {
         self.network
             .as_deref()
@@ -169,7 +185,7 @@ impl Run {
             stop_signal: self.stop_signal.clone(),
             tty: self.tty,
             open_stdin: self.interactive,
-            attach_stdin: self.interactive && !self.detach,
+            attach_stdin: self.interactive && !self.detach && self.attaches("stdin"),
         };
         Ok(CreateOptions {
             image,

@@ -207,7 +207,7 @@ fn absent(error: &io::Error) -> bool {
 impl Executor for Wasm {
     /// Blocks while a program is compiled for the first time: a supervisor has nothing else to do then.
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
-        if request.host.network == NetworkMode::Host {
+        if request.host.network != NetworkMode::None {
             return Err(Refusal::Cannot { executor: NAME, what: Want::HostNetwork.describe() }.into());
         }
         let root = root::open(&request.root)?;

@@ -6,7 +6,11 @@ use std::sync::mpsc::{Sender, channel};
 use crate::engine::Control;
 
 /// Takes Ctrl-C over; it is passed on once the container's control arrives by the returned channel.
-pub(super) fn take_over(proxy: bool, _tty: bool) -> io::Result<Option<Sender<Control>>> {
+pub(super) fn take_over(
+    proxy: bool,
+    _tty: bool,
+    _on_fatal: Option<impl Fn(u8) -> bool + Send + 'static>,
+) -> io::Result<Option<Sender<Control>>> {
     if !proxy {
         return Ok(None);
     }

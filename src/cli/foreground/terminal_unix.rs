@@ -33,7 +33,7 @@ impl Drop for Raw {
 }
 
 /// The size of the user's terminal.
-pub(super) fn size() -> Option<WindowSize> {
+pub(in crate::cli) fn size() -> Option<WindowSize> {
     let size = termios::tcgetwinsize(io::stdout()).or_else(|_| termios::tcgetwinsize(io::stdin())).ok()?;
     Some(WindowSize { rows: size.ws_row, cols: size.ws_col })
 }

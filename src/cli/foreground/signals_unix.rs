@@ -1,4 +1,4 @@
-//! Signals that the command passes on to its container.
+//! Signals that the command passes on to its process, or that end the command itself.
 //!
 //! A thread of its own with a small event loop: handlers may not block, and the main thread is busy with the container's
 //! output. Signals are taken over before the container starts, so that none falls between.
@@ -26,8 +26,16 @@ fn proxied() -> [(SignalKind, u8); 9] {
     ]
 }
 
-/// Takes signals over; they are passed on once the container's control arrives by the returned channel.
-pub(super) fn take_over(proxy: bool, tty: bool) -> io::Result<Option<Sender<Control>>> {
+/// The signals that would end the command, were they not taken over.
+const FATAL: [u8; 4] = [1, 2, 3, 15];
+
+/// Takes signals over; they are passed on once the process's control arrives by the returned channel. Without a proxy
+/// `on_fatal` is told of those that are meant to end the command.
+pub(super) fn take_over(
+    proxy: bool,
+    tty: bool,
+    on_fatal: Option<impl Fn(u8) -> bool + Send + 'static>,
+) -> io::Result<Option<Sender<Control>>> {
     if !proxy && !tty {
         return Ok(None);
     }
@@ -39,12 +47,19 @@ pub(super) fn take_over(proxy: bool, tty: bool) -> io::Result<Option<Sender<Cont
             streams.push((signal(kind)?, Some(number)));
         }
     }
+    if on_fatal.is_some() {
+        for (kind, number) in proxied().into_iter().filter(|(_, number)| FATAL.contains(number)) {
+            streams.push((signal(kind)?, Some(number)));
+        }
+    }
     if tty {
         streams.push((signal(SignalKind::window_change())?, None));
     }
     drop(entered);
     let (to, from) = channel();
-    std::thread::Builder::new().name("signals".into()).spawn(move || pass_on(&runtime, streams, &from))?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || pass_on(&runtime, streams, &from, on_fatal))?;
     Ok(Some(to))
 }
 
@@ -52,6 +67,7 @@ fn pass_on(
     runtime: &tokio::runtime::Runtime,
     mut streams: Vec<(Signal, Option<u8>)>,
     from: &Receiver<Control>,
+    on_fatal: Option<impl Fn(u8) -> bool>,
 ) {
     let Ok(control) = from.recv() else { return };
     runtime.block_on(async {
@@ -65,9 +81,10 @@ fn pass_on(
                 std::task::Poll::Pending
             })
             .await;
-            let heard = match number {
-                Some(number) => control.signal(number),
-                None => terminal::size().is_none_or(|size| control.resize(size)),
+            let heard = match (number, &on_fatal) {
+                (Some(number), Some(tell)) => tell(number),
+                (Some(number), None) => control.signal(number),
+                (None, _) => terminal::size().is_none_or(|size| control.resize(size)),
             };
             if !open || !heard {
                 return;

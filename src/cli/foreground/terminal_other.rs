@@ -16,6 +16,6 @@ impl Raw {
 }
 
 /// The size of the user's terminal.
-pub(super) fn size() -> Option<WindowSize> {
+pub(in crate::cli) fn size() -> Option<WindowSize> {
     None
 }

@@ -5,7 +5,7 @@
 //! RISC-V, s390x; MIPS and SPARC differ). Docker takes any number for `--stop-signal` and fails when it is to be sent; a number
 //! that no signal has is refused here.
 
-use crate::model::{ErrorKind, Kind};
+use super::{ErrorKind, Kind};
 
 /// Linux's signals by name, without `SIG`; synonyms after what `kill -l` shows. The real-time ones are counted, not listed.
 pub const NAMES: &[(&str, u8)] = &[

@@ -1,0 +1,415 @@
+//! The supervisor's own process: makes the task, passes streams on, waits, starts it again, records the end.
+//!
+//! One thread decides ([`attend`]): it alone knows the task and the record. Threads hear clients and move bytes; what they
+//! want comes to it as [`Command`]s, and nothing that it awaits holds another command up.
+
+mod clients;
+mod record;
+mod session;
+mod streams;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::endpoint::Endpoint;
+use super::files;
+use super::hub::{Hub, Outlet};
+use super::logs::Log;
+use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateOrder};
+use super::restart::{Decision, Restart};
+use super::{Liveness, SupervisorError, log_path};
+use crate::executor::{self, ExecError, Executor, Exit, Refusal, Settings, Stats, Task, WindowSize};
+use crate::model::{ErrorKind, Kind, chain};
+use clients::Desk;
+use record::Record;
+use session::Session;
+
+/// Seconds between the stop signal and the kill, unless the user or the container says otherwise.
+const STOP_TIMEOUT: i64 = 10;
+
+/// After so long without a change the database is let go of.
+const REST: Duration = Duration::from_secs(1);
+
+const SIGKILL: u8 = 9;
+const SIGTERM: u8 = 15;
+
+type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// What the client threads ask the main loop to do.
+enum Command {
+    Signal(u8, Reply<()>),
+    Resize(WindowSize),
+    Stop(StopOrder, Reply<()>),
+    Pause(bool, Reply<()>),
+    Exec(Box<Session>),
+    Update(Box<UpdateOrder>, Reply<()>),
+    Stats(Reply<Stats>),
+    Processes(Reply<Vec<u32>>),
+}
+
+/// The role's entry point: the launch comes as the first frame on standard input, events go to standard output.
+pub fn main() -> ExitCode {
+    #[cfg(unix)]
+    // A session of its own: the terminal's signals are for the client. It fails only for a group's leader.
+    let _ = rustix::process::setsid();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "supervisor: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), SupervisorError> {
+    let (mut from, to) = files::standard_streams().map_err(SupervisorError::system("opening the streams"))?;
+    let Some(Request::Launch(launch)) = Request::receive(&mut from)? else {
+        return Err(super::protocol::ProtocolError::Type(0).into());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(SupervisorError::system("starting the event loop"))?;
+    let hub = Arc::new(Hub::new(Log::new(log_path(&launch.dir))));
+    let launcher = Outlet::new(to, launch.attach);
+    hub.add(&launcher, launch.attach);
+    // The blocking threads of the runtime must not hold the end up.
+    let outcome = runtime.block_on(supervise(*launch, from, &launcher, Arc::clone(&hub)));
+    runtime.shutdown_background();
+    if let Err(failure) = outcome {
+        hub.announce(&Event::Failed(failure));
+    }
+    hub.flush();
+    Ok(())
+}
+
+fn failure(error: &(impl Kind + 'static)) -> Failure {
+    Failure { kind: error.kind(), message: chain(error), hints: error.hints() }
+}
+
+/// The container's life, from the lock to the last record.
+async fn supervise(
+    launch: Launch,
+    from: std::fs::File,
+    launcher: &Arc<Outlet>,
+    hub: Arc<Hub>,
+) -> Result<(), Failure> {
+    let fail = |error: SupervisorError| failure(&error);
+    let alive = Liveness::hold(&launch.run).map_err(fail)?;
+    let endpoint = Endpoint::bind(&launch.run)
+        .map_err(SupervisorError::file("listening in", &launch.run))
+        .map_err(fail)?;
+    let executor = open_executor(&launch).map_err(|error| failure(&error))?;
+    let mut record = Record::open(launch)?;
+    let (mut task, mut streams) = match streams::begin(&record.launch, executor.as_ref(), &hub).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            let failure = failure(&error);
+            record.not_started(&failure);
+            return Err(failure);
+        }
+    };
+    record.started(task.pid());
+    hub.announce(&Event::Started);
+    let (commands, mut inbox) = unbounded_channel();
+    let desk = Desk {
+        hub: Arc::clone(&hub),
+        commands,
+        stdin: Arc::new(Mutex::new(Some(streams.stdin))),
+        stdin_once: record.launch.container.config.stdin_once,
+    };
+    clients::serve_launcher(from, Arc::clone(launcher), desk.clone());
+    clients::serve_endpoint(endpoint, desk.clone());
+    let mut restart = Restart::new(record.launch.container.host.restart);
+    loop {
+        let begun = Instant::now();
+        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart).await;
+        desk.set_stdin(None);
+        streams::drain(streams.readers).await;
+        hub.finish_log();
+        let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user);
+        let Decision::Again(pause) = decision else {
+            record.exited(exit);
+            hub.announce(&Event::Exited(exit));
+            free(task).await;
+            break;
+        };
+        record.restarting(exit);
+        free(task).await;
+        if stopped_meanwhile(pause, &mut inbox, &mut record, &mut restart).await {
+            record.stopped_between();
+            hub.announce(&Event::Exited(exit));
+            break;
+        }
+        match streams::begin(&record.launch, executor.as_ref(), &hub).await {
+            Ok((again, anew)) => (task, streams) = (again, anew),
+            Err(error) => {
+                let failure = failure(&error);
+                record.not_started(&failure);
+                return Err(failure);
+            }
+        }
+        desk.set_stdin(Some(streams.stdin));
+        record.started(task.pid());
+    }
+    // The container is gone, and whoever waits for this lock need not wait for a disk.
+    drop(alive);
+    record.settle();
+    Ok(())
+}
+
+/// Frees a task whose processes are dead. Removing control groups takes the kernel milliseconds for which nobody need wait;
+/// whoever wants the container itself (`rm`, another start) waits for the lock.
+async fn free(task: Box<dyn Task>) {
+    if let Err(error) = task.delete().await {
+        tracing::warn!(error = chain(&error), "freeing the container's task");
+    }
+}
+
+fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
+    let settings = Settings {
+        exe: launch.exe.clone(),
+        cache: launch.root.join("cache"),
+        guest_memory: launch.guest_memory,
+    };
+    let name = launch.container.executor.name.as_str();
+    match executor::entries().into_iter().find(|entry| entry.name == name) {
+        Some(entry) => (entry.open)(&settings),
+        None => Err(ExecError::failed(
+            ErrorKind::Unsupported,
+            "choosing the executor",
+            executor::SelectError::Unknown {
+                name: name.to_owned(),
+                known: executor::entries().iter().map(|entry| entry.name).collect(),
+            },
+        )),
+    }
+}
+
+/// What a piece of work changes of the record when it is done.
+enum Change {
+    Nothing,
+    Paused(bool),
+    /// Time to kill what did not stop.
+    Kill,
+}
+
+/// The container's name for messages.
+fn refusal(record: &Record, why: &str) -> Failure {
+    Failure {
+        kind: ErrorKind::Conflict,
+        message: format!("container {} {why}", record.launch.container.id),
+        hints: Vec::new(),
+    }
+}
+
+/// Carries out commands until the task ends.
+async fn attend(
+    task: &dyn Task,
+    inbox: &mut UnboundedReceiver<Command>,
+    record: &mut Record,
+    restart: &mut Restart,
+) -> Exit {
+    let executor = name_of(record);
+    let env = record.launch.container.config.env.clone();
+    let mut work: FuturesUnordered<LocalBoxFuture<'_, Change>> = FuturesUnordered::new();
+    let end = task.wait();
+    tokio::pin!(end);
+    let rest = tokio::time::sleep(REST);
+    tokio::pin!(rest);
+    let mut resting = false;
+    loop {
+        tokio::select! {
+            exit = &mut end => return exit.unwrap_or_else(|error| {
+                tracing::error!(error = chain(&error), "waiting for the container");
+                Exit { code: 255, oom_killed: false }
+            }),
+            () = &mut rest, if !resting => {
+                record.rest();
+                resting = true;
+            }
+            Some(change) = work.next(), if !work.is_empty() => match change {
+                Change::Nothing => {}
+                Change::Paused(paused) => {
+                    record.state.paused = paused;
+                    record.write();
+                    record.rest();
+                }
+                Change::Kill => work.push(Box::pin(kill(task))),
+            },
+            Some(command) = inbox.recv() => match command {
+                Command::Signal(number, reply) => {
+                    let outcome = signal(task, number, record).await;
+                    let _ = reply.send(outcome);
+                }
+                Command::Resize(size) => {
+                    if let Some(Err(error)) = task.terminal().map(|terminal| terminal.resize(size)) {
+                        tracing::warn!(error = chain(&error), "resizing the terminal");
+                    }
+                }
+                Command::Stop(order, reply) => {
+                    record.state.stopped_by_user = true;
+                    let number = order.signal.unwrap_or_else(|| stop_signal(record));
+                    let outcome = signal(task, number, record).await;
+                    let sent = outcome.is_ok();
+                    let _ = reply.send(outcome);
+                    let wait = order.timeout.or(record.launch.container.host.stop_timeout).unwrap_or(STOP_TIMEOUT);
+                    if let (true, Ok(seconds)) = (sent, u64::try_from(wait)) {
+                        work.push(Box::pin(async move {
+                            tokio::time::sleep(Duration::from_secs(seconds)).await;
+                            Change::Kill
+                        }));
+                    }
+                }
+                Command::Pause(wanted, reply) => {
+                    if record.state.paused == wanted {
+                        let why = if wanted { "is already paused" } else { "is not paused" };
+                        let _ = reply.send(Err(refusal(record, why)));
+                    } else {
+                        work.push(Box::pin(pause(task, executor, wanted, reply)));
+                    }
+                }
+                Command::Exec(session) => {
+                    if record.state.paused {
+                        let why = "is paused, unpause the container before exec";
+                        session.to.tell(&Event::Failed(refusal(record, why)));
+                    } else {
+                        let env = env.clone();
+                        work.push(Box::pin(async move {
+                            session::run(task, executor, &env, *session).await;
+                            Change::Nothing
+                        }));
+                    }
+                }
+                Command::Update(order, reply) => {
+                    restart.set_policy(order.restart);
+                    record.update(&order);
+                    work.push(Box::pin(update(task, executor, order, reply)));
+                }
+                Command::Stats(reply) => {
+                    let usage = task.usage().ok_or_else(|| cannot(executor, "tell what a container uses (`stats`)"));
+                    let _ = reply.send(usage.and_then(|usage| usage.stats().map_err(|error| failure(&error))));
+                }
+                Command::Processes(reply) => {
+                    let usage = task.usage().ok_or_else(|| cannot(executor, "list processes (`top`)"));
+                    let _ = reply.send(usage.and_then(|usage| usage.processes().map_err(|error| failure(&error))));
+                }
+            },
+        }
+    }
+}
+
+/// The executor's name for refusals, from the list that was compiled in.
+fn name_of(record: &Record) -> &'static str {
+    let name = record.launch.container.executor.name.as_str();
+    executor::entries().iter().find(|entry| entry.name == name).map_or("unknown", |entry| entry.name)
+}
+
+fn cannot(executor: &'static str, what: &'static str) -> Failure {
+    failure(&ExecError::from(Refusal::Cannot { executor, what }))
+}
+
+fn stop_signal(record: &Record) -> u8 {
+    let named = record.launch.container.config.stop_signal.as_deref();
+    named.and_then(|name| crate::model::signal::parse(name).ok()).unwrap_or(SIGTERM)
+}
+
+/// Sends a signal. The user's word for the end is remembered, and thaws what is frozen, since nothing dies in ice.
+async fn signal(task: &dyn Task, number: u8, record: &mut Record) -> Result<(), Failure> {
+    let ends = number == SIGKILL || number == stop_signal(record);
+    task.signal(number).await.map_err(|error| failure(&error))?;
+    if ends {
+        record.state.stopped_by_user = true;
+        if record.state.paused
+            && let Some(ice) = task.pause()
+        {
+            ice.unpause().await.map_err(|error| failure(&error))?;
+            record.state.paused = false;
+        }
+    }
+    Ok(())
+}
+
+async fn kill(task: &dyn Task) -> Change {
+    match task.signal(SIGKILL).await {
+        Ok(()) | Err(ExecError::NotRunning) => {}
+        Err(error) => tracing::error!(error = chain(&error), "killing a container that did not stop"),
+    }
+    Change::Nothing
+}
+
+async fn pause(task: &dyn Task, executor: &'static str, wanted: bool, reply: Reply<()>) -> Change {
+    let Some(ice) = task.pause() else {
+        let _ = reply.send(Err(cannot(executor, "pause containers")));
+        return Change::Nothing;
+    };
+    let outcome = if wanted { ice.pause().await } else { ice.unpause().await };
+    let change = if outcome.is_ok() { Change::Paused(wanted) } else { Change::Nothing };
+    let _ = reply.send(outcome.map_err(|error| failure(&error)));
+    change
+}
+
+async fn update(
+    task: &dyn Task,
+    executor: &'static str,
+    order: Box<UpdateOrder>,
+    reply: Reply<()>,
+) -> Change {
+    let outcome = if order.resources == crate::model::Resources::default() {
+        Ok(())
+    } else {
+        match task.limits() {
+            Some(limits) => limits.update(&order.resources).await.map_err(|error| failure(&error)),
+            None => Err(cannot(executor, "change limits while a container runs (`update`)")),
+        }
+    };
+    let _ = reply.send(outcome);
+    Change::Nothing
+}
+
+/// The pause before a restart; true when the user stopped the container in it.
+async fn stopped_meanwhile(
+    pause: Duration,
+    inbox: &mut UnboundedReceiver<Command>,
+    record: &mut Record,
+    restart: &mut Restart,
+) -> bool {
+    let over = tokio::time::sleep(pause);
+    tokio::pin!(over);
+    loop {
+        let why = "is restarting, wait until the container is running";
+        tokio::select! {
+            () = &mut over => return false,
+            Some(command) = inbox.recv() => match command {
+                Command::Stop(_, reply) => {
+                    record.state.stopped_by_user = true;
+                    let _ = reply.send(Ok(()));
+                    return true;
+                }
+                Command::Signal(number, reply) if number == SIGKILL || number == stop_signal(record) => {
+                    record.state.stopped_by_user = true;
+                    let _ = reply.send(Ok(()));
+                    return true;
+                }
+                Command::Update(order, reply) => {
+                    restart.set_policy(order.restart);
+                    record.update(&order);
+                    let _ = reply.send(Ok(()));
+                }
+                Command::Signal(_, reply) | Command::Pause(_, reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Stats(reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Processes(reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Exec(session) => drop(session.to.tell(&Event::Failed(refusal(record, why)))),
+                Command::Resize(_) => {}
+            },
+        }
+    }
+}
