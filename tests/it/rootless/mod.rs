@@ -69,7 +69,7 @@ fn life(user: &User) {
         id.starts_with("0\n") && id.contains("CapEff:\t00000000a80425fb") && id.contains("Seccomp:\t2"),
         "{id}"
     );
-    for (command, status) in [("exit 7", 7), ("kill -TERM $$", 143), ("nosuch", 127)] {
+    for (command, status) in [("exit 7", 7), ("sh -c 'kill -TERM $$'", 143), ("nosuch", 127)] {
         user.umiak(&["run", "--rm", &image, "sh", "-c", command]).exits(status);
     }
     user.umiak(&["run", "--rm", &image, "nosuch"]).fails(127, &["executable file not found"]);
@@ -98,6 +98,20 @@ fn life(user: &User) {
     // One that runs is killed by -f, by another command's namespace.
     user.umiak(&["run", "-d", "--name", "two", &image, "sleep", "1000"]).exits(0);
     user.umiak(&["rm", "-f", "two"]).exits(0);
+    // A further process, and what needs a control group, of which an ordinary user has none here.
+    user.umiak(&["run", "-d", "--name", "three", &image, "sleep", "1000"]).exits(0);
+    assert_eq!(
+        user.umiak(&["exec", "three", "sh", "-c", "id -u; ps | grep -c 1000"]).exits(0).stdout,
+        "0\n2\n"
+    );
+    user.umiak(&["exec", "three", "sh", "-c", "exit 9"]).exits(9);
+    if user.umiak(&["info"]).exits(0).stdout.contains("Control Groups: none") {
+        user.umiak(&["pause", "three"]).fails(1, &["without a delegated control group"]);
+    }
+    user.umiak(&["restart", "-t", "0", "three"]).exits(0);
+    user.umiak(&["stop", "-t", "0", "three"]).exits(0);
+    assert_eq!(user.umiak(&["wait", "three"]).exits(0).text(), "137");
+    user.umiak(&["rm", "three"]).exits(0);
     // The supervisor's death is the container's.
     let id = user.umiak(&["run", "-d", &image, "sleep", "1000"]).exits(0).text().to_owned();
     let pid = Host::supervisor(&id).expect("a supervisor");
@@ -130,8 +144,18 @@ fn users_of_the_container_are_ids_of_the_range() {
     require!(subids, registry);
     let user = User::new(ordinary::WITH_RANGES);
     let image = registry::busybox();
-    assert_eq!(user.inside(&["--user", "alice"], "id -u; id -G"), "1000\n50 1000\n");
+    assert_eq!(user.inside(&["--user", "alice"], "id -u; id -G"), "1000\n1000 50\n");
     assert_eq!(user.inside(&["--user", "33:44"], "id -u; id -g"), "33\n44\n");
+    user.umiak(&["run", "-d", "--name", "more", &image, "sleep", "1000"]).exits(0);
+    assert_eq!(user.umiak(&["exec", "-u", "alice", "more", "id", "-u"]).exits(0).text(), "1000");
+    user.umiak(&["exec", "-u", "100000", "more", "id"]).fails(126, &["id 100000 is beyond the ranges"]);
+    // Another container's command joins the namespace of the one that runs.
+    let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).expect("it runs");
+    user.umiak(&["run", "-d", "--name", "next", &image, "sleep", "1000"]).exits(0);
+    let pid = |name: &str| user.umiak(&["inspect", "-f", "{{.State.Pid}}", name]).exits(0).text().to_owned();
+    assert_eq!(space(&pid("more")), space(&pid("next")));
+    assert_ne!(space(&pid("more")), space("self"));
+    user.umiak(&["rm", "-f", "more", "next"]).exits(0);
     user.umiak(&["run", "--rm", "--user", "100000", &image, "true"])
         .fails(125, &["id 100000 is beyond the ranges"]);
     let info = user.umiak(&["info"]).exits(0).stdout;
