@@ -99,6 +99,19 @@ trait Execute {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault>;
 }
 
+/// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
+/// for a namespace.
+const OUTSIDE: &[&str] =
+    &["attach", "exec", "images", "inspect", "kill", "logs", "pause", "ps", "stop", "unpause", "wait"];
+
+fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
+    let engine = Engine::open(options)?;
+    if !OUTSIDE.contains(&command) {
+        engine.enter_namespace()?;
+    }
+    Ok(engine)
+}
+
 /// Declares commands, one line each: what clap reads, and the name in messages. Groups are enums made by this as well.
 macro_rules! commands {
     (
@@ -127,7 +140,7 @@ macro_rules! commands {
                 match self {
                     $(Self::$variant(command) => {
                         command.check()?;
-                        command.run(&Engine::open(options)?, printer)
+                        command.run(&open(options, $name)?, printer)
                     })*
                     $($(Self::$group(commands) => commands.run(options, printer),)*)?
                 }

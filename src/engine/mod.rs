@@ -16,6 +16,9 @@ mod joins;
 mod merge;
 pub mod progress;
 mod pull;
+#[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
+mod rootless;
 mod run;
 mod session;
 mod wants;
@@ -48,6 +51,17 @@ pub struct Options {
     pub run_root: Option<PathBuf>,
     /// The configuration file.
     pub config: Option<PathBuf>,
+}
+
+/// What the user who runs this may do on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confinement {
+    /// Not root.
+    pub rootless: bool,
+    /// The ids that containers may have: `all`, `subordinate ids`, `single id`; `none` where Linux images cannot be run.
+    pub ids: &'static str,
+    /// Where limits can be set: `all`, `delegated`, `none`.
+    pub control_groups: &'static str,
 }
 
 /// The engine.
@@ -128,22 +142,12 @@ fn private_dir(path: &Path) -> Result<(), EngineError> {
     builder.create(path).map_err(|source| EngineError::Path { path: path.to_owned(), source })
 }
 
-#[cfg(unix)]
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-#[cfg(not(unix))]
-fn is_root() -> bool {
-    false
-}
-
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn default_root() -> Result<PathBuf, EngineError> {
-    if cfg!(target_os = "linux") && is_root() {
+    if rootless::is_root() {
         return Ok("/var/lib/umiak".into());
     }
     let data = if cfg!(windows) {
@@ -155,7 +159,7 @@ fn default_root() -> Result<PathBuf, EngineError> {
 }
 
 fn default_run_root(root: &Path) -> PathBuf {
-    if cfg!(target_os = "linux") && is_root() {
+    if rootless::is_root() {
         return "/run/umiak".into();
     }
     variable("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), |runtime| runtime.join("umiak"))
