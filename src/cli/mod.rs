@@ -22,10 +22,7 @@ pub mod output;
 mod pause;
 mod port;
 mod progress;
-mod progress;
 mod ps;
-mod ps;
-mod pull;
 mod pull;
 mod rename;
 mod restart;
@@ -35,6 +32,7 @@ mod run;
 mod start;
 mod stop;
 mod unpause;
+mod update;
 mod usage;
 mod version;
 mod wait;
@@ -145,6 +143,7 @@ commands! {
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
+        Update(Box<update::Update>) = "update",
         Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
@@ -179,6 +178,7 @@ commands! {
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
+        Update(Box<update::Update>) = "update",
         Attach(attach::Attach) = "attach",
         Exec(exec::Exec) = "exec",
         Pause(pause::Pause) = "pause",

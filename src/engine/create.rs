@@ -85,6 +85,7 @@ impl Engine {
             host: options.host.clone(),
             state: RunState::default(),
         };
+        self.resolve_joins(&mut container)?;
         self.insert(&mut container)?;
         Ok((container, image))
     }

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
 
 use super::MergeError;
+use super::joins::JoinError;
 
 /// A failed use case. What a lower layer said about itself passes through unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub enum EngineError {
     Supervisor(#[from] SupervisorError),
     #[error(transparent)]
     Merge(#[from] MergeError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// A file or directory of the engine's.
     #[error("cannot use `{}`", path.display())]
     Path { path: PathBuf, source: std::io::Error },
@@ -135,6 +138,7 @@ impl EngineError {
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
             Self::Check(error) => error,
+            Self::Join(error) => error,
             _ => return None,
         })
     }

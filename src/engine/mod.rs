@@ -12,6 +12,7 @@ mod error;
 mod exec;
 mod images;
 mod inspect;
+mod joins;
 mod merge;
 pub mod progress;
 mod pull;

@@ -11,6 +11,15 @@ use crate::supervisor::{self, Claim, Launch, Liveness};
 
 use super::{Engine, EngineError, Session};
 
+/// What a start has gathered before the container's files are made ready.
+struct Prepared {
+    exe: PathBuf,
+    run: PathBuf,
+    process: Unlaunched,
+    joins: Joins,
+    claim: Liveness,
+}
+
 impl Engine {
     /// Starts a created or exited container.
     ///
@@ -29,9 +38,11 @@ impl Engine {
                 return Err(EngineError::Running { name: container.name.clone(), action: "start" });
             }
         };
+        let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;
         let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
         let process = supervisor::client::launch(&exe, &run, container.id.short())?;
-        match self.launch(container, attach, window, exe, (process, run), claim) {
+        let prepared = Prepared { exe, run, process, joins, claim };
+        match self.launch(container, attach, window, prepared) {
             Ok(running) => Ok(running),
             Err(error) => {
                 self.forget_unstarted(container);
@@ -67,10 +78,9 @@ impl Engine {
         container: &Container,
         attach: bool,
         window: Option<WindowSize>,
-        exe: PathBuf,
-        (process, run): (Unlaunched, PathBuf),
-        claim: Liveness,
+        prepared: Prepared,
     ) -> Result<Session, EngineError> {
+        let Prepared { exe, run, process, joins, claim } = prepared;
         let store = self.store()?;
         let rootfs = match store.snapshots().prepare(&container.id, &container.layers) {
             Ok(rootfs) => rootfs,
@@ -87,7 +97,7 @@ impl Engine {
             container: container.clone(),
             rootfs,
             mounts: Vec::new(),
-            joins: Joins::default(),
+            joins,
             window,
             guest_memory: Some(self.guest_memory()),
             attach,

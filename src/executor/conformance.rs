@@ -7,6 +7,8 @@
 //! Invariant: nothing here knows an executor. What an executor does not have is told by its subject as `None`, and then the
 //! suite checks that it is refused, or leaves the case out; it is never a special case in here.
 
+mod further;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,6 +18,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Create, Entry, ExecError, Executor, Exit, Stdio, Task, WindowSize, Workload};
 use crate::model::{ContainerId, ErrorKind, Kind};
+use further::{
+    exec_ends, exec_failures, exec_forgotten, exec_late, exec_signals, exec_streams, exec_terminal,
+    pause_deleted, pause_holds, pause_killed, pause_refuses_exec,
+};
 
 /// A case that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,6 +107,17 @@ pub async fn run(subject: &dyn Subject) -> Vec<Case> {
     case!("a container runs again after its end", again);
     case!("sweeping is idempotent, also for an unknown id", sweeping);
     case!("a terminal carries input and output, or is refused", terminal);
+    case!("a further process has its own status, output and input", exec_streams);
+    case!("a further process that cannot run says why, and the container goes on", exec_failures);
+    case!("a further process ends with the container", exec_ends);
+    case!("a forgotten further process holds nothing up", exec_forgotten);
+    case!("a further process has a terminal of its own", exec_terminal);
+    case!("a further process is signalled and deleted by itself", exec_signals);
+    case!("nothing joins a container that has ended", exec_late);
+    case!("a paused container makes no progress until it is unpaused", pause_holds);
+    case!("a paused container takes no further process", pause_refuses_exec);
+    case!("a paused container can be killed", pause_killed);
+    case!("a paused container can be deleted", pause_deleted);
     cases
 }
 

@@ -312,6 +312,8 @@ pub struct Joins {
     pub ipc: Option<u32>,
     /// `--network container:X`.
     pub network: Option<u32>,
+    /// Of the same container the [`Create::scratch`] directory: its host name, hosts and name servers are seen as well.
+    pub name_files: Option<PathBuf>,
 }
 
 /// How a task ended.
@@ -380,7 +382,8 @@ pub trait Task: Debug + Send + Sync {
 /// A further process in a container: `exec`, and health checks.
 #[derive(Debug)]
 pub struct ExecRequest {
-    /// What to run. Its environment is whole: whoever asks has merged the container's.
+    /// What to run. Its environment is whole: whoever asks has merged the container's. An empty user or working directory is
+    /// the container's.
     pub process: Process,
     /// Every capability and no filter (`--privileged`).
     pub privileged: bool,
@@ -479,6 +482,12 @@ pub enum ExecError {
     /// There is no task any more.
     #[error("the container is not running")]
     NotRunning,
+    /// Its processes are frozen, and one that joined them would be as well.
+    #[error("Container {id} is paused, unpause the container before exec")]
+    Paused {
+        /// The container.
+        id: ContainerId,
+    },
 }
 
 impl ExecError {
@@ -497,14 +506,14 @@ impl Kind for ExecError {
         match self {
             Self::Refused(_) => ErrorKind::Unsupported,
             Self::Failed { kind, .. } => *kind,
-            Self::NotRunning => ErrorKind::Conflict,
+            Self::NotRunning | Self::Paused { .. } => ErrorKind::Conflict,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Refused(refusal) => refusal.hints(),
-            Self::Failed { .. } | Self::NotRunning => Vec::new(),
+            Self::Failed { .. } | Self::NotRunning | Self::Paused { .. } => Vec::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The class of the runtime's failures.
 
-use runtime_linux::{Cause, InitFailure, SpawnError, StartError};
+use runtime_linux::{Cause, InitFailure, SpawnError, StartError, Step};
 
 use crate::executor::ExecError;
 use crate::model::ErrorKind;
@@ -35,6 +35,16 @@ pub(super) fn not_created(error: SpawnError) -> ExecError {
     ExecError::failed(kind, "creating the container's process", error)
 }
 
+/// Of an exec, whose container may have ended meanwhile.
+pub(super) fn not_entered(error: SpawnError) -> ExecError {
+    match &error {
+        SpawnError::Init(InitFailure { step: Step::Join, cause: Cause::Errno(libc::ESRCH), .. }) => {
+            ExecError::NotRunning
+        }
+        _ => not_created(error),
+    }
+}
+
 pub(super) fn not_started(error: StartError) -> ExecError {
     let kind = match &error {
         StartError::Init(failure) => class(failure),
@@ -47,7 +57,6 @@ pub(super) fn not_started(error: StartError) -> ExecError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runtime_linux::Step;
 
     #[test]
     fn the_class_of_a_failure_gives_dockers_status() {

@@ -8,8 +8,12 @@
 //! Calls into the runtime block for milliseconds, on purpose: a supervisor has nothing else to do then, and a thread for them
 //! costs more than they do.
 
+mod exec;
 mod failure;
+mod namespaces;
+mod pause;
 mod plan;
+mod process;
 mod task;
 
 use std::path::PathBuf;
@@ -59,19 +63,22 @@ fn sweep(id: &ContainerId) -> Result<(), ExecError> {
         .map_err(|error| ExecError::failed(ErrorKind::Internal, "removing the container's cgroup", error))
 }
 
+fn streams(stdio: Stdio) -> runtime_linux::Stdio {
+    match stdio {
+        Stdio::Files { stdin, stdout, stderr } => runtime_linux::Stdio::Streams {
+            stdin: stdin.into(),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        },
+        Stdio::Terminal(_) => runtime_linux::Stdio::Terminal,
+    }
+}
+
 #[async_trait]
 impl Executor for Linux {
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
         let plan = plan::plan(&request)?;
-        let stdio = match request.stdio {
-            Stdio::Files { stdin, stdout, stderr } => runtime_linux::Stdio::Streams {
-                stdin: stdin.into(),
-                stdout: stdout.into(),
-                stderr: stderr.into(),
-            },
-            Stdio::Terminal(_) => runtime_linux::Stdio::Terminal,
-        };
-        match LinuxTask::spawn(&self.exe, &plan, stdio, &request.id) {
+        match LinuxTask::spawn(&self.exe, plan, streams(request.stdio), &request.id) {
             Ok(task) => Ok(Box::new(task)),
             Err(error) => {
                 if let Err(left) = sweep(&request.id) {

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runtime_linux::{CgroupPlan, Limits, Mount, Network, Plan, Propagation};
+use runtime_linux::{CgroupPlan, Limits, Mount, Plan, Propagation};
 
 use super::cgroup_path;
-use crate::executor::{Create, ExecError, Process, Refusal, Root, Stdio, WindowSize};
+use crate::executor::{Create, ExecError, Process, Root, Stdio, WindowSize};
 use crate::model::{ErrorKind, NetworkMode};
 
 /// What docker sets when an image does not.
@@ -30,14 +30,7 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     plan.user.clone_from(&request.process.user);
     plan.hostname.clone_from(&request.hostname);
     plan.domainname.clone_from(&request.domainname);
-    plan.network = match request.host.network {
-        NetworkMode::None => Network::None,
-        NetworkMode::Host => Network::Host,
-        NetworkMode::Container(_) => {
-            let what = "share the network of a container";
-            return Err(Refusal::Cannot { executor: super::NAME, what }.into());
-        }
-    };
+    super::namespaces::apply(&mut plan, request)?;
     if let Stdio::Terminal(WindowSize { rows, cols }) = request.stdio {
         plan.terminal = Some(runtime_linux::WindowSize { rows, cols });
     }
@@ -60,6 +53,9 @@ pub(super) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> V
 /// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`: copies, so that the container may write to them but not to the
 /// host's, mounted over the image's and not written into the container's layer.
 fn name_files(request: &Create) -> Result<Vec<Mount>, ExecError> {
+    if let Some(of) = &request.joins.name_files {
+        return Ok(["hostname", "hosts", "resolv.conf"].map(|name| name_file(of.join(name), name)).into());
+    }
     let host = request.host.network == NetworkMode::Host;
     let hosts = if host { host_file("/etc/hosts")? } else { None };
     let hosts = hosts.unwrap_or_else(|| own_hosts(&request.hostname).into_bytes());
@@ -79,16 +75,14 @@ fn name_files(request: &Create) -> Result<Vec<Mount>, ExecError> {
                 FileError::new(&source, error),
             )
         })?;
-        let target = format!("/etc/{name}");
-        Ok(Mount::Bind {
-            source,
-            target,
-            read_only: false,
-            recursive: false,
-            propagation: Propagation::Private,
-        })
+        Ok(name_file(source, name))
     })
     .collect()
+}
+
+fn name_file(source: PathBuf, name: &str) -> Mount {
+    let target = format!("/etc/{name}");
+    Mount::Bind { source, target, read_only: false, recursive: false, propagation: Propagation::Private }
 }
 
 fn own_hosts(hostname: &str) -> String {
@@ -170,7 +164,7 @@ mod tests {
         let plan = plan(&create(&["PATH=/x", "A=b=c"], terminal, dir.path())).unwrap();
         assert_eq!(plan.env, ["HOSTNAME=boat", "TERM=xterm", "PATH=/x", "A=b=c"]);
         assert_eq!((plan.user.as_str(), plan.cwd.as_str(), plan.hostname.as_str()), ("www", "/work", "boat"));
-        assert_eq!(plan.network, Network::None);
+        assert_eq!(plan.network, runtime_linux::Network::None);
         assert_eq!(plan.terminal, Some(runtime_linux::WindowSize { rows: 5, cols: 6 }));
         assert_eq!(plan.cgroup.unwrap().path, format!("umiak/{}", "07".repeat(32)));
         assert!(!plan.capabilities.is_empty() && !plan.masked_paths.is_empty() && !plan.privileged);

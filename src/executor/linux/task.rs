@@ -1,141 +1,124 @@
 //! A container's first process as a task.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use runtime_linux::{Created, Plan, cgroups};
+use runtime_linux::{Plan, cgroups};
 use rustix::fs::{Mode, OFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use super::failure::{not_created, not_started};
+use super::failure::not_created;
+use super::process::Process;
 use super::{cgroup_path, sweep};
-use crate::executor::{ExecError, Exit, Task, Terminal, WindowSize, drop_later};
+use crate::executor::{Exec, ExecError, Exit, Pause, Task, Terminal, WindowSize, drop_later};
 use crate::model::{ContainerId, ErrorKind};
 
 #[derive(Debug)]
 pub(super) struct LinuxTask {
-    id: ContainerId,
-    pid: u32,
+    pub(super) id: ContainerId,
+    pub(super) process: Process,
     terminal: Option<Pty>,
     /// Held to the end: the last who lets go of an overlay waits for a disk, and that must not be the process, whose end would
     /// be seen only afterwards.
     root: OwnedFd,
-    /// Readable from the end of the process on, for every waiter.
-    ended: AsyncFd<OwnedFd>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    process: Created,
-    exit: Option<Exit>,
+    /// Run again to be the init of an `exec`.
+    pub(super) exe: PathBuf,
+    /// How the first process was run, for those that come later.
+    pub(super) plan: Plan,
+    /// Path of its control group.
+    pub(super) cgroup: String,
+    /// It is paused, or about to be.
+    pub(super) frozen: Arc<AtomicBool>,
 }
 
 impl LinuxTask {
     /// Makes the process, up to the point where only its start is missing.
     pub(super) fn spawn(
         exe: &Path,
-        plan: &Plan,
+        plan: Plan,
         stdio: runtime_linux::Stdio,
         id: &ContainerId,
     ) -> Result<LinuxTask, ExecError> {
-        let watch =
-            |error| ExecError::failed(ErrorKind::Unavailable, "watching the container's process", error);
-        let mut process = runtime_linux::spawn(exe, plan, stdio).map_err(not_created)?;
-        let ended = process.pidfd().try_clone_to_owned().map_err(watch)?;
-        #[expect(
-            deprecated,
-            reason = "sound for an OwnedFd; its successor is unsafe for every type, and this crate has no unsafe code"
-        )]
-        let ended = AsyncFd::with_interest(ended, Interest::READABLE).map_err(watch)?;
+        let mut created = runtime_linux::spawn(exe, &plan, stdio).map_err(not_created)?;
+        let terminal = created.take_terminal().map(Pty);
+        let process = Process::watch(created)?;
         let root = rustix::fs::open(
-            format!("/proc/{}/root", process.pid()),
+            format!("/proc/{}/root", process.pid),
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )
-        .map_err(|error| watch(error.into()))?;
-        Ok(LinuxTask {
-            id: id.clone(),
-            pid: process.pid(),
-            root,
-            terminal: process.take_terminal().map(Pty),
-            ended,
-            state: Mutex::new(State { process, exit: None }),
-        })
+        .map_err(|error| {
+            let error = std::io::Error::from(error);
+            ExecError::failed(ErrorKind::Unavailable, "watching the container's process", error)
+        })?;
+        let cgroup = plan.cgroup.as_ref().map_or_else(|| cgroup_path(id), |cgroup| cgroup.path.clone());
+        let (id, exe, frozen) = (id.clone(), exe.to_owned(), Arc::default());
+        Ok(LinuxTask { id, process, terminal, root, exe, plan, cgroup, frozen })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The end, if it has come.
-    fn poll_exit(&self, state: &mut State) -> Result<Option<Exit>, ExecError> {
-        if state.exit.is_none() {
-            let ended = state.process.try_wait().map_err(|error| {
-                ExecError::failed(ErrorKind::Internal, "asking for the end of the container's process", error)
-            })?;
-            state.exit =
-                ended.map(|ended| Exit { code: ended.status().into(), oom_killed: self.out_of_memory() });
+    /// What is to be done and known when the first process has just ended: in a pid namespace that is not its own, nobody has
+    /// killed the others, and they would hold the container's streams open.
+    fn after(&self) -> bool {
+        if !self.plan.namespaces.pid.is_new() {
+            self.kill_all();
         }
-        Ok(state.exit)
-    }
-
-    fn out_of_memory(&self) -> bool {
-        let killed = cgroups::Cgroup::open(&cgroup_path(&self.id)).and_then(|cgroup| cgroup.oom_killed());
+        let killed = cgroups::Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.oom_killed());
         killed.unwrap_or_else(|error| {
             tracing::debug!(id = %self.id, %error, "no memory controller tells why the container ended");
             false
         })
+    }
+
+    /// Kills what is in the control group, thawing it.
+    fn kill_all(&self) {
+        let killed = cgroups::Cgroup::open(&self.cgroup).and_then(|cgroup| cgroup.kill_all());
+        if let Err(error) = killed {
+            tracing::warn!(id = %self.id, %error, "killing the container's processes");
+        }
     }
 }
 
 #[async_trait]
 impl Task for LinuxTask {
     fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid
     }
 
     async fn start(&self) -> Result<(), ExecError> {
-        self.state().process.start().map_err(not_started)
+        self.process.start()
     }
 
     async fn wait(&self) -> Result<Exit, ExecError> {
-        loop {
-            let mut ready = self.ended.readable().await.map_err(|error| {
-                ExecError::failed(ErrorKind::Internal, "waiting for the container's process", error)
-            })?;
-            match self.poll_exit(&mut self.state())? {
-                Some(exit) => return Ok(exit),
-                None => ready.clear_ready(),
-            }
-        }
+        self.process.wait(&|| self.after()).await
     }
 
     async fn signal(&self, signal: u8) -> Result<(), ExecError> {
-        let mut state = self.state();
-        // A process that has ended but was not reaped takes signals without a word.
-        if self.poll_exit(&mut state)?.is_some() {
-            return Err(ExecError::NotRunning);
+        self.process.signal(signal, &|| self.after())?;
+        // A frozen process of cgroup v1 dies only when it is thawed.
+        if signal == 9 && self.frozen.load(Ordering::Relaxed) {
+            self.kill_all();
         }
-        state.process.signal(signal.into()).map_err(|error| match error.raw_os_error() {
-            Some(libc::ESRCH) => ExecError::NotRunning,
-            _ if error.kind() == io::ErrorKind::InvalidInput => {
-                ExecError::failed(ErrorKind::InvalidInput, "sending the signal", error)
-            }
-            _ => ExecError::failed(ErrorKind::Internal, "sending the signal", error),
-        })
+        Ok(())
     }
 
     async fn delete(self: Box<Self>) -> Result<(), ExecError> {
-        let Self { id, state, ended, root, .. } = *self;
-        drop(ended);
-        // Kills and reaps the first process; with it the kernel ends its whole namespace.
-        drop(state);
+        match self.process.signal(9, &|| false) {
+            Ok(()) => {
+                if self.frozen.load(Ordering::Relaxed) || !self.plan.namespaces.pid.is_new() {
+                    self.kill_all();
+                }
+                // Not by dropping it: the kernel ends its namespace when further processes are reaped, which is done by others in
+                // this event loop.
+                self.process.wait(&|| false).await?;
+            }
+            Err(ExecError::NotRunning) => {}
+            Err(error) => return Err(error),
+        }
+        let Self { id, process, root, .. } = *self;
+        drop(process);
         drop_later(root);
         sweep(&id)
     }
@@ -143,11 +126,19 @@ impl Task for LinuxTask {
     fn terminal(&self) -> Option<&dyn Terminal> {
         self.terminal.as_ref().map(|pty| pty as &dyn Terminal)
     }
+
+    fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
+    }
+
+    fn pause(&self) -> Option<&dyn Pause> {
+        Some(self)
+    }
 }
 
 /// The host's end of a terminal.
 #[derive(Debug)]
-struct Pty(OwnedFd);
+pub(super) struct Pty(pub(super) OwnedFd);
 
 impl Terminal for Pty {
     fn stream(&self) -> Result<File, ExecError> {

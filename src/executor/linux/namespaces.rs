@@ -1,0 +1,95 @@
+//! Whose namespaces a container is in: from docker's modes to the runtime's plan.
+
+use runtime_linux::{Namespace, Network, Peer, Plan, Shm};
+
+use crate::executor::{Create, ExecError};
+use crate::model::{ErrorKind, NamespaceMode, NetworkMode};
+
+/// A namespace cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum NamespaceError {
+    /// Nobody found out where the other container runs.
+    #[error("container `{container}` is not running")]
+    NotRunning {
+        /// Its id.
+        container: String,
+    },
+    /// The kind has no such mode.
+    #[error("{flag} does not know the mode `{mode:?}`")]
+    Mode {
+        /// The flag.
+        flag: &'static str,
+        /// The mode.
+        mode: NamespaceMode,
+    },
+}
+
+/// The other container's first process. The supervisor is told its number; that it is still the container's is told by the name
+/// of its control group, which is the container's id.
+fn peer(container: &str, pid: Option<u32>) -> Result<Peer, ExecError> {
+    let pid = pid.ok_or_else(|| {
+        let error = NamespaceError::NotRunning { container: container.to_owned() };
+        ExecError::failed(ErrorKind::Conflict, "joining a container's namespaces", error)
+    })?;
+    Ok(Peer { pid, cgroup: container.to_owned() })
+}
+
+fn namespace(
+    flag: &'static str,
+    mode: &NamespaceMode,
+    join: Option<Option<u32>>,
+) -> Result<Namespace, ExecError> {
+    match (mode, join) {
+        (NamespaceMode::Private | NamespaceMode::Shareable | NamespaceMode::None, _) => Ok(Namespace::New),
+        (NamespaceMode::Host, _) => Ok(Namespace::Inherit),
+        (NamespaceMode::Container(of), Some(pid)) => Ok(Namespace::Join(peer(of, pid)?)),
+        (NamespaceMode::Container(_), None) => {
+            let error = NamespaceError::Mode { flag, mode: mode.clone() };
+            Err(ExecError::failed(ErrorKind::InvalidInput, "choosing namespaces", error))
+        }
+    }
+}
+
+/// Sets namespaces, network and `/dev/shm`.
+pub(super) fn apply(plan: &mut Plan, request: &Create) -> Result<(), ExecError> {
+    let (host, joins) = (&request.host, &request.joins);
+    plan.network = match &host.network {
+        NetworkMode::None => Network::None,
+        NetworkMode::Host => Network::Host,
+        NetworkMode::Container(of) => Network::Join(peer(of, joins.network)?),
+    };
+    plan.namespaces.pid = namespace("--pid", &host.pid, Some(joins.pid))?;
+    plan.namespaces.ipc = namespace("--ipc", &host.ipc, Some(joins.ipc))?;
+    plan.namespaces.uts = namespace("--uts", &host.uts, None)?;
+    plan.namespaces.cgroup = namespace("--cgroupns", &host.cgroupns, None)?;
+    plan.shm = match &host.ipc {
+        NamespaceMode::Private | NamespaceMode::Shareable => Shm::Own,
+        NamespaceMode::None => Shm::None,
+        NamespaceMode::Host => Shm::Host,
+        NamespaceMode::Container(of) => Shm::Of(peer(of, joins.ipc)?),
+    };
+    plan.init = host.init;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_become_namespaces() {
+        use NamespaceMode::{Container, Host, None as Without, Private, Shareable};
+        let peer = |pid| Peer { pid, cgroup: "abc".into() };
+        for (mode, join, wanted) in [
+            (Private, None, Some(Namespace::New)),
+            (Shareable, Some(None), Some(Namespace::New)),
+            (Without, Some(None), Some(Namespace::New)),
+            (Host, None, Some(Namespace::Inherit)),
+            (Container("abc".into()), Some(Some(5)), Some(Namespace::Join(peer(5)))),
+            (Container("abc".into()), Some(None), None),
+            (Container("abc".into()), None, None),
+        ] {
+            assert_eq!(namespace("--x", &mode, join).ok(), wanted, "{mode:?} {join:?}");
+        }
+    }
+}
