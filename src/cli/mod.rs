@@ -31,6 +31,7 @@ mod rmi;
 mod run;
 mod start;
 mod stop;
+mod top;
 mod unpause;
 mod update;
 mod usage;
@@ -144,6 +145,7 @@ commands! {
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
         Update(Box<update::Update>) = "update",
+        Top(top::Top) = "top",
         Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
@@ -179,6 +181,7 @@ commands! {
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
         Update(Box<update::Update>) = "update",
+        Top(top::Top) = "top",
         Attach(attach::Attach) = "attach",
         Exec(exec::Exec) = "exec",
         Pause(pause::Pause) = "pause",
