@@ -30,6 +30,7 @@ mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod top;
 mod unpause;
@@ -146,6 +147,7 @@ commands! {
         Port(port::Port) = "port",
         Update(Box<update::Update>) = "update",
         Top(top::Top) = "top",
+        Stats(stats::Stats) = "stats",
         Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
@@ -182,6 +184,7 @@ commands! {
         Port(port::Port) = "port",
         Update(Box<update::Update>) = "update",
         Top(top::Top) = "top",
+        Stats(stats::Stats) = "stats",
         Attach(attach::Attach) = "attach",
         Exec(exec::Exec) = "exec",
         Pause(pause::Pause) = "pause",
