@@ -20,7 +20,9 @@ mod pull;
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
 mod run;
+mod mounts;
 mod session;
+mod volumes;
 mod wants;
 
 use std::cell::OnceCell;
@@ -38,6 +40,8 @@ pub use error::EngineError;
 pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
+pub use mounts::MountError;
+pub use volumes::VolumeView;
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
 pub use session::{Control, Output, Session};

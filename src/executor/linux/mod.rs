@@ -10,6 +10,7 @@
 
 mod exec;
 mod failure;
+mod mounts;
 mod inside;
 mod namespaces;
 mod pause;
