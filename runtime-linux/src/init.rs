@@ -61,7 +61,14 @@ fn run(zero: &OwnedFd) -> Result<Never> {
         Job::Container(plan) => {
             let shm = join::enter(&plan)?;
             let cgroup = match &plan.cgroup {
-                Some(cgroup) => crate::cgroups::Cgroup::enter(cgroup, &plan.devices, plan.privileged)?,
+                Some(cgroup) => {
+                    let allowed = crate::cgroups::Allowed {
+                        devices: &plan.devices,
+                        rules: &plan.device_rules,
+                        privileged: plan.privileged,
+                    };
+                    crate::cgroups::Cgroup::enter(cgroup, &allowed)?
+                }
                 None => None,
             };
             let born = sys::clone_init(flags(&plan), cgroup.as_ref().map(AsFd::as_fd));
