@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
 
 /// `:` separates layers and `\` escapes.
@@ -39,6 +40,10 @@ pub fn overlay_fd(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::
     if !appended {
         let joined = lower.iter().map(|p| escape(p)).collect::<Vec<_>>().join(&b':');
         fsconfig_set_string(&fs, "lowerdir", joined.as_slice())?;
+    }
+    if crate::userns::inside() {
+        // Trusted attributes are out of reach there; the user's own serve instead (Linux 5.11).
+        fsconfig_set_flag(&fs, "userxattr")?;
     }
     if let Some((upper, work)) = upper {
         fsconfig_set_string(&fs, "upperdir", upper.as_os_str().as_bytes())?;

@@ -28,6 +28,7 @@ use crate::mounts::Tree;
 use crate::plan::{Plan, Rlimit, Seccomp, WindowSize};
 use crate::spawn::{Created, SpawnError, Stdio, launch};
 use crate::sys::{self, Cloned, Instruction};
+use crate::userns::IdMappings;
 use crate::wire::Job;
 use crate::{join, rootfs};
 
@@ -60,6 +61,8 @@ pub struct ExecPlan {
     pub rlimits: Vec<Rlimit>,
     /// `/proc/self/oom_score_adj`, −1000 to 1000.
     pub oom_score_adj: Option<i32>,
+    /// As [`Plan::inside`].
+    pub inside: Option<IdMappings>,
     /// The container's cgroup, as [`crate::CgroupPlan::path`]; `None` stays in the caller's.
     pub cgroup: Option<String>,
 }
@@ -81,6 +84,7 @@ impl ExecPlan {
             seccomp: plan.seccomp.clone(),
             rlimits: plan.rlimits.clone(),
             oom_score_adj: plan.oom_score_adj,
+            inside: plan.inside.clone(),
             cgroup: plan.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
         }
     }
@@ -175,7 +179,7 @@ pub(crate) fn further(
     let tree = Tree(rustix::fs::open("/", flags, Mode::empty()).at(Step::Root, "/")?);
     let terminal = plan.terminal.map(|size| rootfs::open_terminal(&tree, size)).transpose()?;
     init::set_rlimits(&plan.rlimits)?;
-    let identity = init::identity(&tree, &plan.user, &plan.additional_groups)?;
+    let identity = init::identity(&tree, &plan.user, &plan.additional_groups, plan.inside.as_ref())?;
     init::working_directory(&tree, &plan.cwd, false)?;
     drop(tree);
     init::await_start(control, &identity, terminal, &stdio)?;
@@ -187,6 +191,7 @@ pub(crate) fn further(
         umask: plan.umask,
         capabilities: &plan.capabilities,
         no_new_privs: plan.no_new_privs,
+        inside: plan.inside.as_ref(),
         filter,
     };
     init::become_user(&program, &identity)?;

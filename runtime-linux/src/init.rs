@@ -16,6 +16,7 @@ use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::Tree;
 use crate::plan::{Network, Plan, Rlimit};
 use crate::sys::{self, Cloned, Instruction};
+use crate::userns::IdMappings;
 use crate::wire::{self, Job, Payload, Report};
 use crate::{caps, exec, join, reaper, rootfs, users};
 
@@ -65,7 +66,7 @@ fn run(zero: &OwnedFd) -> Result<Never> {
                     let allowed = crate::cgroups::Allowed {
                         devices: &plan.devices,
                         rules: &plan.device_rules,
-                        privileged: plan.privileged,
+                        privileged: plan.privileged || plan.inside.is_some(),
                     };
                     crate::cgroups::Cgroup::enter(cgroup, &allowed)?
                 }
@@ -143,7 +144,7 @@ fn first(
     set_oom_score(plan.oom_score_adj)?;
     let (tree, terminal) = rootfs::prepare(plan, shm)?;
     set_rlimits(&plan.rlimits)?;
-    let identity = identity(&tree, &plan.user, &plan.additional_groups)?;
+    let identity = identity(&tree, &plan.user, &plan.additional_groups, plan.inside.as_ref())?;
     working_directory(&tree, &plan.cwd, true)?;
     if plan.init {
         sys::block_signals();
@@ -174,10 +175,19 @@ pub(crate) fn set_rlimits(limits: &[Rlimit]) -> Result<()> {
 }
 
 /// Who the process becomes, by the container's own files.
-pub(crate) fn identity(tree: &Tree, user: &str, groups: &[String]) -> Result<users::Identity> {
+pub(crate) fn identity(
+    tree: &Tree,
+    user: &str,
+    groups: &[String],
+    inside: Option<&IdMappings>,
+) -> Result<users::Identity> {
     let (passwd, group) =
         (tree.text("/etc/passwd", users::MAX_FILE), tree.text("/etc/group", users::MAX_FILE));
-    users::resolve(user, groups, &passwd, &group)
+    let mut identity = users::resolve(user, groups, &passwd, &group)?;
+    if let Some(ids) = inside {
+        crate::nested::admit(ids, &mut identity, user, groups)?;
+    }
+    Ok(identity)
 }
 
 /// Puts the standard streams in place, says `ready` and waits for the word to start.
@@ -217,6 +227,8 @@ pub(crate) struct Program<'a> {
     pub(crate) umask: u32,
     pub(crate) capabilities: &'a [String],
     pub(crate) no_new_privs: bool,
+    /// As [`Plan::inside`].
+    pub(crate) inside: Option<&'a IdMappings>,
     pub(crate) filter: Option<&'a [Instruction]>,
 }
 
@@ -229,6 +241,7 @@ impl<'a> Program<'a> {
             umask: plan.umask,
             capabilities: &plan.capabilities,
             no_new_privs: plan.no_new_privs,
+            inside: plan.inside.as_ref(),
             filter,
         }
     }
@@ -294,7 +307,10 @@ pub(crate) fn become_user(program: &Program<'_>, identity: &users::Identity) -> 
     }
     rustix::thread::set_keep_capabilities(true).at(Step::Capabilities, "keep")?;
     let groups: Vec<_> = identity.groups.iter().map(|&g| rustix::process::Gid::from_raw(g)).collect();
-    rustix::thread::set_thread_groups(&groups).at(Step::User, subject)?;
+    // Where one id is mapped, the kernel lets nobody set groups.
+    if !program.inside.is_some_and(IdMappings::single) {
+        rustix::thread::set_thread_groups(&groups).at(Step::User, subject)?;
+    }
     let gid = rustix::process::Gid::from_raw(identity.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid).at(Step::User, subject)?;
     let uid = rustix::process::Uid::from_raw(identity.uid);

@@ -30,12 +30,14 @@ mod failure;
 pub mod init;
 mod join;
 mod mounts;
+mod nested;
 mod plan;
 mod reaper;
 mod rootfs;
 pub mod seccomp;
 mod spawn;
 mod sys;
+pub mod userns;
 mod users;
 mod wire;
 
@@ -46,3 +48,4 @@ pub use plan::{
     Propagation, READONLY_PATHS, Rlimit, Root, Seccomp, Shm, Throttle, ThrottleKind, WindowSize,
 };
 pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};
+pub use userns::{IdMappings, IdRange};

@@ -89,6 +89,9 @@ pub struct Plan {
     pub privileged: bool,
     /// The cgroup to make and join; `None` stays in the caller's.
     pub cgroup: Option<CgroupPlan>,
+    /// The ids that there are, when the caller is in a user namespace (see [`crate::userns`]): what only the first
+    /// namespace may do is then done in another way.
+    pub inside: Option<crate::IdMappings>,
 }
 
 impl Plan {
@@ -125,6 +128,7 @@ impl Plan {
             oom_score_adj: None,
             privileged: false,
             cgroup: None,
+            inside: None,
         }
     }
 }

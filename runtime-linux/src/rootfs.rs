@@ -12,6 +12,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::{self, Tree};
+use crate::nested::{self, Outer};
 use crate::plan::{Mount, Namespace, Plan, Propagation, Root, Shm};
 
 const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
@@ -77,17 +78,18 @@ fn pivot(plan: &Plan) -> Result<Tree> {
 pub(crate) fn prepare(plan: &Plan, shm: Option<OwnedFd>) -> Result<(Tree, Option<Pair>)> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     let sources = sources(plan)?;
+    let sys = if plan.privileged { STRICT } else { STRICT | MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let outer = Outer::open(plan, STRICT, sys)?;
     rustix::mount::mount_change("/", private).at(Step::Root, "/")?;
     let tree = pivot(plan)?;
-    let proc = mounts::filesystem("proc", &[], STRICT).at(Step::Mount, "/proc")?;
-    mounts::attach(&proc, tree.plain_directory("proc")?).at(Step::Mount, "/proc")?;
-    let null = devices(plan, &tree, shm)?;
+    mounts::attach(&outer.proc, tree.plain_directory("proc")?).at(Step::Mount, "/proc")?;
+    let null = devices(plan, &tree, &outer, shm)?;
     let terminal = plan.terminal.map(|size| terminal(&tree, size)).transpose()?;
-    sysfs(plan, &tree)?;
+    sysfs(plan, &tree, &outer.sys)?;
     for (mount, source) in plan.mounts.iter().zip(sources) {
         user_mount(&tree, mount, source)?;
     }
-    sysctls(plan, &proc)?;
+    sysctls(plan, &outer.proc)?;
     mask(plan, &tree, &null)?;
     if plan.read_only {
         let top = tree.open("/", OFlags::PATH).at(Step::ReadOnly, "/")?;
@@ -96,12 +98,11 @@ pub(crate) fn prepare(plan: &Plan, shm: Option<OwnedFd>) -> Result<(Tree, Option
     Ok((tree, terminal))
 }
 
-fn sysfs(plan: &Plan, tree: &Tree) -> Result<()> {
+fn sysfs(plan: &Plan, tree: &Tree, sys: &OwnedFd) -> Result<()> {
     let attributes = |strict: MountAttrFlags| {
         if plan.privileged { strict } else { strict | MountAttrFlags::MOUNT_ATTR_RDONLY }
     };
-    let sys = mounts::filesystem("sysfs", &[], attributes(STRICT)).at(Step::Mount, "/sys")?;
-    mounts::attach(&sys, tree.plain_directory("sys")?).at(Step::Mount, "/sys")?;
+    mounts::attach(sys, tree.plain_directory("sys")?).at(Step::Mount, "/sys")?;
     let Ok(place) = tree.open("/sys/fs/cgroup", OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
     // Only v2 has one tree to show; in a new cgroup namespace it begins at the container's own cgroup.
     if plan.namespaces.cgroup.is_new()
@@ -113,18 +114,22 @@ fn sysfs(plan: &Plan, tree: &Tree) -> Result<()> {
 }
 
 /// A fresh `/dev`; the answer is its null device, verified by having been made here (CVE-2025-31133).
-fn devices(plan: &Plan, tree: &Tree, shared: Option<OwnedFd>) -> Result<OwnedFd> {
+fn devices(plan: &Plan, tree: &Tree, outer: &Outer, shared: Option<OwnedFd>) -> Result<OwnedFd> {
     let place = tree.plain_directory("dev")?;
     let dev = mounts::filesystem("tmpfs", &[("mode", Some("755")), ("size", Some("65536k"))], NOSUID);
     let dev = dev.at(Step::Mount, "/dev")?;
     mounts::attach(&dev, &place).at(Step::Mount, "/dev")?;
     let old = rustix::process::umask(Mode::empty());
-    for (name, major, minor) in
-        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-    {
-        let number = rustix::fs::makedev(major, minor);
-        let mode = Mode::from_raw_mode(0o666);
-        rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, mode, number).at(Step::Device, name)?;
+    for (at, (name, major, minor)) in nested::DEVICES.into_iter().enumerate() {
+        let (kind, number) = match outer.devices.get(at) {
+            Some(_) => (FileType::RegularFile, 0),
+            None => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
+        };
+        rustix::fs::mknodat(&dev, name, kind, Mode::from_raw_mode(0o666), number).at(Step::Device, name)?;
+        if let Some(host) = outer.devices.get(at) {
+            let place = rustix::fs::openat(&dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            mounts::attach(host, place.at(Step::Device, name)?).at(Step::Device, name)?;
+        }
     }
     for (target, name) in [
         ("/proc/self/fd", "fd"),
@@ -137,10 +142,12 @@ fn devices(plan: &Plan, tree: &Tree, shared: Option<OwnedFd>) -> Result<OwnedFd>
     }
     let size = plan.shm_size.to_string();
     let pts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
+    let grouped = plan.inside.as_ref().is_none_or(|ids| ids.has_gid(5));
+    let pts = if grouped { pts.as_slice() } else { &pts[..3] };
     let shm = [("mode", Some("1777")), ("size", Some(size.as_str()))];
     let none: &[(&str, Option<&str>)] = &[];
     let mut inner = vec![
-        ("pts", "devpts", pts.as_slice(), NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        ("pts", "devpts", pts, NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC),
         // The queues of the IPC namespace that the process is in, whosever that is.
         ("mqueue", "mqueue", none, STRICT),
     ];
@@ -158,12 +165,22 @@ fn devices(plan: &Plan, tree: &Tree, shared: Option<OwnedFd>) -> Result<OwnedFd>
         let fs = match fs {
             // A kernel may be built without POSIX queues; nothing else may be missing.
             Err(Errno::NODEV) if kind == "mqueue" => continue,
+            // Those of the host's IPC namespace are the host's root's.
+            Err(Errno::PERM)
+                if kind == "mqueue" && plan.inside.is_some() && !plan.namespaces.ipc.is_new() =>
+            {
+                continue;
+            }
             other => other.at(Step::Mount, format!("/dev/{name}"))?,
         };
         let place = rustix::fs::openat(&dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         mounts::attach(&fs, place.at(Step::Mount, name)?).at(Step::Mount, format!("/dev/{name}"))?;
     }
-    for device in &plan.devices {
+    for (device, host) in plan.devices.iter().zip(&outer.nodes) {
+        let place = tree.target(&device.path, false).at(Step::Device, &device.path)?;
+        mounts::attach(host, &place).at(Step::Device, &device.path)?;
+    }
+    for device in plan.devices.iter().skip(outer.nodes.len()) {
         let (parent, name) = device.path.rsplit_once('/').unwrap_or(("/dev", &device.path));
         let parent = tree.directory(parent).at(Step::Device, &device.path)?;
         let kind = if device.block { FileType::BlockDevice } else { FileType::CharacterDevice };

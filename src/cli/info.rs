@@ -41,6 +41,9 @@ impl Execute for Info {
             "Architecture": arch,
             "NCPU": cpus,
             "DockerRootDir": root,
+            "Rootless": summary.confinement.rootless,
+            "IdMapping": summary.confinement.ids,
+            "ControlGroups": summary.confinement.control_groups,
             "RunRoot": engine.run_root().display().to_string(),
             "ServerVersion": version,
         });
@@ -51,7 +54,7 @@ impl Execute for Info {
                 format!(
                     "Containers: {}\n Running: {}\n Stopped: {}\nImages: {}\nServer Version: {version}\n\
                      Storage Driver: {}\nExecutors: {}\nDefault Platforms: {}\nOSType: {os}\n\
-                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\n",
+                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\nRootless: {}\nId Mapping: {}\nControl Groups: {}\n",
                     summary.containers,
                     summary.running,
                     summary.stopped,
@@ -60,6 +63,9 @@ impl Execute for Info {
                     executors.join(" "),
                     platforms.join(" "),
                     engine.run_root().display(),
+                    summary.confinement.rootless,
+                    summary.confinement.ids,
+                    summary.confinement.control_groups,
                 )
                 .as_bytes(),
             )?,

@@ -7,6 +7,7 @@
 pub mod args;
 mod attach;
 mod completion;
+mod create;
 mod exec;
 mod fault;
 mod filter;
@@ -19,9 +20,11 @@ mod kill;
 mod logs;
 pub mod output;
 mod pause;
+mod port;
 mod progress;
 mod ps;
 mod pull;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
@@ -96,6 +99,19 @@ trait Execute {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault>;
 }
 
+/// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
+/// for a namespace.
+const OUTSIDE: &[&str] =
+    &["attach", "exec", "images", "inspect", "kill", "logs", "pause", "ps", "stop", "unpause", "wait"];
+
+fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
+    let engine = Engine::open(options)?;
+    if !OUTSIDE.contains(&command) {
+        engine.enter_namespace()?;
+    }
+    Ok(engine)
+}
+
 /// Declares commands, one line each: what clap reads, and the name in messages. Groups are enums made by this as well.
 macro_rules! commands {
     (
@@ -124,7 +140,7 @@ macro_rules! commands {
                 match self {
                     $(Self::$variant(command) => {
                         command.check()?;
-                        command.run(&Engine::open(options)?, printer)
+                        command.run(&open(options, $name)?, printer)
                     })*
                     $($(Self::$group(commands) => commands.run(options, printer),)*)?
                 }
@@ -136,6 +152,9 @@ macro_rules! commands {
 commands! {
     enum Command {
         Run(Box<run::Run>) = "run",
+        Create(Box<create::Create>) = "create",
+        Rename(rename::Rename) = "rename",
+        Port(port::Port) = "port",
         Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
@@ -167,6 +186,9 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
+        Create(Box<create::Create>) = "create",
+        Rename(rename::Rename) = "rename",
+        Port(port::Port) = "port",
         Attach(attach::Attach) = "attach",
         Exec(exec::Exec) = "exec",
         Pause(pause::Pause) = "pause",
@@ -270,6 +292,8 @@ fn failed(printer: &Printer, fault: &Fault, statuses: Statuses, command: Option<
         return OutputError::CLOSED_STATUS;
     }
     report(printer, fault, command.filter(|_| fault.is_usage()));
+    // Docker's client tells what is wrong with flags; the rest is its daemon's word, of which `create` makes 1.
+    let statuses = if command == Some("create") && !fault.is_usage() { Statuses::Plain } else { statuses };
     fault.status().unwrap_or_else(|| exit_status(fault.kind(), statuses))
 }
 

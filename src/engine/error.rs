@@ -53,6 +53,9 @@ pub enum EngineError {
     /// The system's random numbers.
     #[error("drawing random numbers")]
     Random { source: getrandom::Error },
+    /// Making the user namespace of an ordinary user.
+    #[error("preparing to run without root")]
+    Namespace { source: Box<dyn std::error::Error + Send + Sync> },
     /// The engine's own executable.
     #[error("finding the engine's own binary")]
     OwnBinary { source: std::io::Error },
@@ -68,6 +71,9 @@ pub enum EngineError {
     /// The image to remove is not there.
     #[error("No such image: {name}")]
     NoImage { name: String },
+    /// What docker's daemon checks as well.
+    #[error(transparent)]
+    Check(#[from] super::CheckError),
     /// No such container.
     #[error("No such container: {query}")]
     NoContainer { query: String },
@@ -135,6 +141,7 @@ impl EngineError {
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
             Self::Join(error) => error,
+            Self::Check(error) => error,
             _ => return None,
         })
     }
@@ -159,7 +166,9 @@ impl Kind for EngineError {
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }
             | Self::ImageInUse { .. } => ErrorKind::Conflict,
-            Self::Path { .. } | Self::Random { .. } | Self::Runtime { .. } => ErrorKind::Unavailable,
+            Self::Namespace { .. } | Self::Path { .. } | Self::Random { .. } | Self::Runtime { .. } => {
+                ErrorKind::Unavailable
+            }
             _ => ErrorKind::Internal,
         }
     }
@@ -172,6 +181,11 @@ impl Kind for EngineError {
             Self::Path { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 vec!["run as the owner of that directory, or choose another with --root".into()]
             }
+            Self::Namespace { .. } => vec![
+                "`newuidmap` and `newgidmap` (package `uidmap`) must be set-user-id root, and the user's ranges in /etc/subuid \
+                 and /etc/subgid must not overlap others"
+                    .into(),
+            ],
             Self::Running { action: "remove", .. } => vec!["stop the container first, or use -f".into()],
             Self::SeveralNames { names, .. } => vec![format!("its names are {}", names.join(", "))],
             Self::ImageInUse { running: false, .. } => vec!["remove the container first, or use -f".into()],

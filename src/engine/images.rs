@@ -33,6 +33,8 @@ pub struct Summary {
     pub images: usize,
     /// How containers' roots are made.
     pub snapshotter: &'static str,
+    /// What this user may do.
+    pub confinement: super::Confinement,
 }
 
 fn names_of(stored: &StoredImage) -> Vec<Reference> {
@@ -167,6 +169,7 @@ impl Engine {
             stopped: all.len() - running,
             images: self.database.images()?.len(),
             snapshotter: self.store()?.snapshots().name(),
+            confinement: super::rootless::summary(),
         })
     }
 

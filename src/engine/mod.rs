@@ -4,6 +4,7 @@
 //! opened when something needs it. Commands of other processes work on the same files at the same time: what must be unique
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
+mod check;
 mod containers;
 mod control;
 mod create;
@@ -15,8 +16,12 @@ mod joins;
 mod merge;
 pub mod progress;
 mod pull;
+#[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
+mod rootless;
 mod run;
 mod session;
+mod wants;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -26,13 +31,14 @@ use crate::model::ContainerId;
 use crate::state::Database;
 use crate::store::Store;
 
+pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
 pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
-pub use merge::{MergeError, Wishes, merge};
+pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
 pub use session::{Control, Output, Session};
 
@@ -45,6 +51,17 @@ pub struct Options {
     pub run_root: Option<PathBuf>,
     /// The configuration file.
     pub config: Option<PathBuf>,
+}
+
+/// What the user who runs this may do on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confinement {
+    /// Not root.
+    pub rootless: bool,
+    /// The ids that containers may have: `all`, `subordinate ids`, `single id`; `none` where Linux images cannot be run.
+    pub ids: &'static str,
+    /// Where limits can be set: `all`, `delegated`, `none`.
+    pub control_groups: &'static str,
 }
 
 /// The engine.
@@ -125,22 +142,12 @@ fn private_dir(path: &Path) -> Result<(), EngineError> {
     builder.create(path).map_err(|source| EngineError::Path { path: path.to_owned(), source })
 }
 
-#[cfg(unix)]
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-#[cfg(not(unix))]
-fn is_root() -> bool {
-    false
-}
-
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn default_root() -> Result<PathBuf, EngineError> {
-    if cfg!(target_os = "linux") && is_root() {
+    if rootless::is_root() {
         return Ok("/var/lib/umiak".into());
     }
     let data = if cfg!(windows) {
@@ -152,7 +159,7 @@ fn default_root() -> Result<PathBuf, EngineError> {
 }
 
 fn default_run_root(root: &Path) -> PathBuf {
-    if cfg!(target_os = "linux") && is_root() {
+    if rootless::is_root() {
         return "/run/umiak".into();
     }
     variable("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), |runtime| runtime.join("umiak"))

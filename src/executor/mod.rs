@@ -179,10 +179,12 @@ pub enum Refusal {
         executor: &'static str,
     },
     /// This user may not run it.
-    #[error("executor `{executor}` needs to be run by root")]
+    #[error("executor `{executor}` cannot be run by this user: {why}")]
     Privilege {
         /// The executor.
         executor: &'static str,
+        /// What is in the way.
+        why: &'static str,
     },
 }
 

@@ -3,6 +3,7 @@
 mod cli;
 mod executor;
 mod image;
+mod rootless;
 mod security;
 mod support;
 mod tidy;

@@ -4,6 +4,7 @@
 //! after by name alone ([`sweep`]); hierarchies are used as they are mounted and never changed. Paths lead from the
 //! mount point, as docker's do, so a container is not charged to the caller's own limits.
 
+mod delegated;
 pub(crate) mod join;
 mod stats;
 mod v1;
@@ -13,6 +14,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub use delegated::base;
 
 use crate::failure::{Cause, InitFailure, Result, Step};
 use crate::plan::{CgroupPlan, Device, DeviceRule, Limits};

@@ -115,6 +115,19 @@ pub(crate) fn kill(pid: rustix::process::Pid, signal: libc::c_int) -> Result<(),
     check(libc::c_long::from(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) })).map(drop)
 }
 
+/// Moves this process, which must have one thread, into a new user and mount namespace (`unshare(2)`).
+pub(crate) fn unshare_user() -> Result<(), Errno> {
+    // SAFETY: neither flag touches descriptors or memory, which is what the soundness of other flags rests on. The kernel
+    // itself refuses a process with threads.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })).map(drop)
+}
+
+/// Gives this process a copy of its mount namespace that its user namespace owns (`unshare(2)`).
+pub(crate) fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: as above.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
+}
+
 /// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads.
 pub(crate) fn single_threaded() -> bool {
     rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)

@@ -10,6 +10,7 @@
 
 mod exec;
 mod failure;
+mod inside;
 mod namespaces;
 mod pause;
 mod plan;
@@ -44,7 +45,8 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
 
 fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Refusal::Privilege { executor: NAME }.into());
+        let why = runtime_linux::userns::obstacle().unwrap_or("the kernel refuses a user namespace");
+        return Err(Refusal::Privilege { executor: NAME, why }.into());
     }
     Ok(Box::new(Linux { exe: settings.exe.clone() }))
 }
@@ -56,8 +58,12 @@ struct Linux {
     exe: PathBuf,
 }
 
+/// Below what is ours of the hierarchy, which for root is all of it.
 fn cgroup_path(id: &ContainerId) -> String {
-    format!("umiak/{id}")
+    match cgroups::base() {
+        Some(base) if !base.is_empty() => format!("{base}/umiak/{id}"),
+        _ => format!("umiak/{id}"),
+    }
 }
 
 fn sweep(id: &ContainerId) -> Result<(), ExecError> {

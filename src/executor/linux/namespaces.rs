@@ -1,6 +1,6 @@
 //! Whose namespaces a container is in: from docker's modes to the runtime's plan.
 
-use runtime_linux::{Namespace, Network, Peer, Plan, Shm};
+use runtime_linux::{Namespace, Network, Peer, Plan, Shm, cgroups};
 
 use crate::executor::{Create, ExecError};
 use crate::model::{ErrorKind, NamespaceMode, NetworkMode};
@@ -31,7 +31,9 @@ fn peer(container: &str, pid: Option<u32>) -> Result<Peer, ExecError> {
         let error = NamespaceError::NotRunning { container: container.to_owned() };
         ExecError::failed(ErrorKind::Conflict, "joining a container's namespaces", error)
     })?;
-    Ok(Peer { pid, cgroup: container.to_owned() })
+    // Where containers have no control group, the number alone must do: the supervisor's lock was looked at just now.
+    let cgroup = if cgroups::base().is_some() { container.to_owned() } else { String::new() };
+    Ok(Peer { pid, cgroup })
 }
 
 /// `join` is the process to join, or the flag of a kind that docker knows no joining of.

@@ -21,9 +21,17 @@ fn failed(action: &'static str) -> impl FnOnce(CgroupError) -> ExecError {
     }
 }
 
+/// Without root there may be nothing to freeze.
+#[derive(Debug, thiserror::Error)]
+#[error("a container cannot be frozen without a delegated control group")]
+struct NoControlGroup;
+
 impl LinuxTask {
     /// Freezes or thaws it on a thread: the kernel may take its time with a process in the middle of something.
     async fn freeze(&self, freeze: bool, action: &'static str) -> Result<(), ExecError> {
+        if self.plan.cgroup.is_none() {
+            return Err(ExecError::failed(ErrorKind::Unsupported, action, NoControlGroup));
+        }
         let (path, frozen) = (self.cgroup.clone(), Arc::clone(&self.frozen));
         // Before it is true, so that no process enters a group that is about to freeze.
         frozen.store(true, Ordering::Relaxed);

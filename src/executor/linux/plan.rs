@@ -38,6 +38,7 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     plan.mounts = name_files(request)?;
     let limits = super::resources::limits(&request.host.resources)?;
     plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits });
+    super::inside::adapt(&mut plan, &request.host.resources)?;
     Ok(plan)
 }
 

@@ -57,11 +57,12 @@ pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, Exe
         oom_kill_disable: resources.oom_kill_disable,
         cpu_quota: quota.and_then(|quota| i64::try_from(quota).ok()).or(resources.cpu_quota),
         cpu_period: resources.nano_cpus.map(|_| PERIOD).or(resources.cpu_period),
-        cpu_shares: resources.cpu_shares,
+        // Docker takes 0 for no wish.
+        cpu_shares: resources.cpu_shares.filter(|shares| *shares > 0),
         cpuset_cpus: resources.cpuset_cpus.clone(),
         cpuset_mems: resources.cpuset_mems.clone(),
-        pids: resources.pids_limit,
-        blkio_weight: resources.blkio_weight,
+        pids: resources.pids_limit.filter(|limit| *limit != 0),
+        blkio_weight: resources.blkio_weight.filter(|weight| *weight > 0),
         throttles,
     })
 }

@@ -75,12 +75,13 @@ pub(super) fn wasm(root: &Dir, stream: &mut Blocks) -> Result<Placed, LayerError
 pub(super) fn archive(root: Dir, stream: &mut Blocks, limits: Limits) -> Result<Placed, LayerError> {
     let left = Rc::new(Cell::new(HEADER_LIMIT));
     let mut archive = tar::Archive::new(Bounded { blocks: stream, left: Rc::clone(&left) });
+    let overlay = attributes::overlay_whiteouts(&root);
     let mut placer = Placer {
         tree: Tree::new(root),
         placed: Placed::default(),
         directories: HashMap::new(),
         limits,
-        overlay: attributes::overlay_whiteouts(),
+        overlay,
         buffer: vec![0; 128 << 10],
     };
     for entry in archive.entries().map_err(LayerError::Archive)? {
@@ -389,7 +390,9 @@ fn meta(entry: &mut Entry<'_, '_>, shown: &Path) -> Result<Meta, LayerError> {
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     // Overlayfs's own attributes would let an image redirect lookups; only we write those.
-                    let ours = name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.");
+                    let ours = [&b"trusted."[..], b"user.overlay.", b"user.umiak."]
+                        .iter()
+                        .any(|own| name.starts_with(own));
                     if !ours && !name.is_empty() && !name.contains(&0) {
                         meta.xattrs.push((name.to_owned(), value.to_owned()));
                     }

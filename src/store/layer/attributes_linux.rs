@@ -10,7 +10,16 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamp
 
 use super::apply::Meta;
 
+/// Overlayfs's mark, and the one it takes inside a user namespace (mount option `userxattr`).
 const OPAQUE: &str = "trusted.overlay.opaque";
+const OPAQUE_INSIDE: &str = "user.overlay.opaque";
+/// Remembers the owner that a file should have and this user may not give it: `uid:gid`.
+const OWNER: &str = "user.umiak.owner";
+
+/// Whether this process lacks rights of root's: an ordinary user, or root of a user namespace.
+fn confined() -> bool {
+    !rustix::process::geteuid().is_root() || runtime_linux::userns::inside()
+}
 
 /// A component of an entry's name, as this system has it.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
@@ -19,8 +28,15 @@ pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
 }
 
 /// Whether whiteouts are stored as overlayfs wants them: needs the right to make devices and trusted attributes.
-pub(super) fn overlay_whiteouts() -> bool {
+/// Inside a user namespace that is tried out (Linux 5.8 lets its root make the device 0:0, and no other).
+pub(super) fn overlay_whiteouts(layer: &Dir) -> bool {
+    if !runtime_linux::userns::inside() {
+        return rustix::process::geteuid().is_root();
+    }
+    let probe = OsStr::new(".wh.probe");
     rustix::process::geteuid().is_root()
+        && whiteout(layer, probe).is_ok()
+        && fs::unlinkat(layer, probe, AtFlags::empty()).is_ok()
 }
 
 fn times(meta: &Meta) -> Timestamps {
@@ -37,9 +53,7 @@ fn foreign(meta: &Meta) -> bool {
 fn permitted(result: rustix::io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) if !rustix::process::geteuid().is_root() => {
-            Ok(false)
-        }
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) if confined() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -57,7 +71,16 @@ pub(super) fn set(file: impl AsFd, meta: &Meta) -> io::Result<bool> {
         match fs::fsetxattr(&file, key.as_slice(), value, XattrFlags::empty()) {
             // As docker: file systems without attributes, and users without the right, do without.
             Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
-            Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() => {}
+            Err(rustix::io::Errno::PERM) if confined() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !owned {
+        let owner = format!("{}:{}", meta.uid, meta.gid);
+        match fs::fsetxattr(&file, OWNER, owner.as_bytes(), XattrFlags::empty()) {
+            // Without attributes the wish is only counted.
+            Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -140,7 +163,8 @@ pub(super) fn whiteout(parent: &Dir, name: &OsStr) -> io::Result<()> {
 
 /// Marks a directory opaque for overlayfs.
 pub(super) fn opaque(directory: &Dir) -> io::Result<()> {
-    Ok(fs::fsetxattr(readable(directory)?, OPAQUE, b"y", XattrFlags::empty())?)
+    let mark = if runtime_linux::userns::inside() { OPAQUE_INSIDE } else { OPAQUE };
+    Ok(fs::fsetxattr(readable(directory)?, mark, b"y", XattrFlags::empty())?)
 }
 
 /// Whether a name is an overlay whiteout.
@@ -151,7 +175,9 @@ pub(in crate::store) fn is_whiteout(metadata: &cap_std::fs::Metadata) -> bool {
 
 /// Whether a directory is marked opaque.
 pub(in crate::store) fn is_opaque(directory: &Dir) -> bool {
-    let mut value = [0_u8; 1];
-    readable(directory).is_ok_and(|directory| fs::fgetxattr(directory, OPAQUE, value.as_mut_slice()).is_ok())
-        && value == *b"y"
+    let Ok(directory) = readable(directory) else { return false };
+    [OPAQUE, OPAQUE_INSIDE].into_iter().any(|mark| {
+        let mut value = [0_u8; 1];
+        fs::fgetxattr(&directory, mark, value.as_mut_slice()).is_ok() && value == *b"y"
+    })
 }

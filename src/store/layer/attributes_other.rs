@@ -14,7 +14,7 @@ pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
 }
 
 /// Overlayfs is Linux's.
-pub(super) fn overlay_whiteouts() -> bool {
+pub(super) fn overlay_whiteouts(_: &Dir) -> bool {
     false
 }
 

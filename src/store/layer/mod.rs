@@ -7,12 +7,13 @@
 //! - Directories that an archive implies and does not list get mode 0755 and root, and hide a lower layer's mode.
 //! - A symbolic link in a lower layer does not redirect this layer's entries; a directory here replaces it.
 //!
-//! Whiteouts are stored as overlayfs wants them (character device 0:0, `trusted.overlay.opaque`) where the process may make
-//! them (Linux, root), else as the marker files of the archive; the copy snapshotter understands both.
+//! Whiteouts are stored as overlayfs wants them (character device 0:0, `trusted.overlay.opaque`; in a user namespace
+//! `user.overlay.opaque`) where the process may make them (Linux, root), else as the marker files of the archive; the copy snapshotter understands both.
 //!
 //! Paths: entries' names are walked component by component through open directories; symbolic links are resolved by
 //! ourselves within the root, as in a chroot. `..` in an entry's name is refused. Devices and ownership that the user may not
-//! set are left out and counted in [`Applied`].
+//! set are left out and counted in [`Applied`]; the owner wished for is kept in the attribute `user.umiak.owner`, `uid:gid`, of
+//! files and directories, which an image cannot set.
 
 mod apply;
 #[cfg_attr(target_os = "linux", path = "attributes_linux.rs")]

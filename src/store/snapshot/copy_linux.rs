@@ -5,13 +5,45 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
 /// Whether this process may mount overlays whose layers have device whiteouts.
-pub(super) fn can_overlay() -> bool {
+///
+/// Inside a user namespace that is tried out once a process, in the directory `containers`: kernels before 5.11, some
+/// security modules and file systems without attributes refuse.
+pub(super) fn can_overlay(containers: &Path) -> bool {
+    static TRIED: OnceLock<bool> = OnceLock::new();
+    if !runtime_linux::userns::inside() {
+        return rustix::process::geteuid().is_root();
+    }
     rustix::process::geteuid().is_root()
+        && *TRIED.get_or_init(|| {
+            let tried = try_overlay(containers);
+            if let Err(error) = &tried {
+                tracing::info!(%error, "no overlays here: containers' roots are copies");
+            }
+            tried.is_ok()
+        })
+}
+
+/// Makes an overlay that is attached nowhere, and its mark of opaque directories.
+fn try_overlay(containers: &Path) -> io::Result<()> {
+    // A crash leaves it under a name that the sweep of the store removes.
+    let probe = containers.join(format!("gone-probe-{}", std::process::id()));
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| probe.join(name));
+    let attempt = || -> io::Result<()> {
+        for directory in [&lower, &upper, &work] {
+            std::fs::create_dir_all(directory)?;
+        }
+        fs::setxattr(&upper, "user.overlay.opaque", b"y", XattrFlags::empty())?;
+        runtime_linux::detached::overlay_fd(std::slice::from_ref(&lower), Some((&upper, &work))).map(drop)
+    };
+    let outcome = attempt();
+    let removed = std::fs::remove_dir_all(&probe);
+    outcome.and(removed)
 }
 
 /// Gives an overlay's upper directory the attributes of the topmost layer's root: it is what the container sees as `/`.
@@ -73,7 +105,7 @@ fn attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     let length = if names.is_empty() { 0 } else { fs::flistxattr(&from, names.as_mut_slice())? };
     for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         // Overlayfs's own are about layers, not about files.
-        if name.starts_with(b"trusted.overlay.") {
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
             continue;
         }
         let mut value = vec![0_u8; 64 << 10];

@@ -7,7 +7,7 @@ use std::path::Path;
 use cap_std::fs::{Dir, Metadata};
 
 /// Overlayfs is Linux's.
-pub(super) fn can_overlay() -> bool {
+pub(super) fn can_overlay(_: &std::path::Path) -> bool {
     false
 }
 

@@ -34,9 +34,13 @@ pub trait Snapshotter: Debug + Send + Sync {
     fn remove(&self, id: &ContainerId) -> Result<(), StoreError>;
 }
 
-/// The best way on this host: overlay for root on Linux, else copy.
+/// The best way on this host: overlay for root on Linux (in a user namespace where the kernel lets it), else copy.
 pub(super) fn detect(store: &Store) -> Box<dyn Snapshotter> {
-    if duplicate::can_overlay() { Box::new(Overlay::new(store)) } else { Box::new(Copy::new(store)) }
+    if duplicate::can_overlay(&store.container_root()) {
+        Box::new(Overlay::new(store))
+    } else {
+        Box::new(Copy::new(store))
+    }
 }
 
 /// The layers' directories, lowest first; all must be there.

@@ -26,7 +26,7 @@ fn detached(host: &Host, flags: &[&str], command: &[&str]) -> String {
 
 /// Asks until the answer is yes, ten seconds at most.
 #[track_caller]
-fn until(what: &str, mut question: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut question: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !question() {
         assert!(Instant::now() < end, "in vain: {what}");

@@ -1,6 +1,7 @@
 //! What tests share: a host of their own, a registry, and the tiers this machine can run.
 
 pub(crate) mod host;
+pub(crate) mod ordinary;
 pub(crate) mod registry;
 pub(crate) mod rogue;
 pub(crate) mod tar;
@@ -14,6 +15,8 @@ pub(crate) fn program() -> Vec<u8> {
 pub(crate) fn tier(name: &str) -> bool {
     let there = match name {
         "root" => is_root(),
+        "rootless" => is_root() && ordinary::available(ordinary::ALONE),
+        "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
         other => panic!("unknown tier `{other}`"),
     };
