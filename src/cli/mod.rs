@@ -7,6 +7,7 @@
 pub mod args;
 mod attach;
 mod completion;
+mod confirm;
 mod create;
 mod exec;
 mod fault;
@@ -37,6 +38,7 @@ mod unpause;
 mod update;
 mod usage;
 mod version;
+mod volume;
 mod wait;
 
 use std::path::PathBuf;
@@ -186,6 +188,9 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage volumes
+        #[command(override_usage = "umiak volume COMMAND")]
+        Volume(VolumeCommand),
     }
 }
 
@@ -226,6 +231,19 @@ commands! {
         Pull(pull::Pull) = "pull",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+    }
+}
+
+commands! {
+    /// Of volumes.
+    enum VolumeCommand {
+        Create(volume::Create) = "volume create",
+        Inspect(volume::Inspect) = "volume inspect",
+        #[command(visible_alias = "list")]
+        Ls(volume::List) = "volume ls",
+        Prune(volume::Prune) = "volume prune",
+        #[command(visible_alias = "remove")]
+        Rm(volume::Remove) = "volume rm",
     }
 }
 

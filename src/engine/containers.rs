@@ -20,6 +20,9 @@ const REMOVE_TRIES: u32 = 100;
 /// The pause between two tries.
 pub(super) const ENDING: Duration = Duration::from_millis(2);
 
+/// How long a supervisor may take to kill its container and say so; one that needs longer is stopped or stuck.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// A container as it is, not only as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerView {
@@ -71,8 +74,17 @@ impl Engine {
         }
     }
 
-    /// Removes a container; a running one only by force, which kills it first.
-    pub fn remove(&self, query: &str, force: bool) -> Result<Removal, EngineError> {
+    /// Removes a container; a running one only by force, which kills it first. `volumes`: its anonymous volumes as well.
+    pub fn remove(&self, query: &str, force: bool, volumes: bool) -> Result<Removal, EngineError> {
+        let container = self.container(query)?.container;
+        let removal = self.remove_one(query, force)?;
+        if volumes {
+            supervisor::remove_anonymous(&self.database, self.store()?, &container)?;
+        }
+        Ok(removal)
+    }
+
+    fn remove_one(&self, query: &str, force: bool) -> Result<Removal, EngineError> {
         let view = self.container(query)?;
         let container = view.container;
         let run = self.run_dir(&container.id);
@@ -100,11 +112,13 @@ impl Engine {
     /// Kills a container through its supervisor, or the supervisor itself when it does not answer.
     fn end(&self, id: &ContainerId) {
         let run = self.run_dir(id);
-        if let Some(mut supervisor) = supervisor::connect(&run)
-            && supervisor.watch().is_ok()
-            && supervisor.signal(9).is_ok()
-        {
-            let _ = supervisor.ended();
+        let mut heard = false;
+        if let Some(mut supervisor) = supervisor::connect(&run) {
+            supervisor.set_patience(ANSWER);
+            heard = supervisor.watch().is_ok() && supervisor.signal(9).is_ok() && supervisor.ended().is_ok();
+        }
+        if !heard && let Some(pid) = supervisor::holder(&run) {
+            kill_supervisor(pid);
         }
         // Its last act comes after its last word: the lock falls with the process.
         std::thread::sleep(ENDING);
@@ -228,6 +242,19 @@ impl Engine {
         Ok(supervisor::log_path(&self.store()?.container_dir(&view.container.id)))
     }
 }
+
+/// Ends a supervisor that does not answer. It holds the lock that its number was read from, so it is that process still.
+#[cfg(unix)]
+fn kill_supervisor(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        // It may have ended just now.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// No signals here: the process has to be ended by hand, and the removal says that it does not end.
+#[cfg(not(unix))]
+fn kill_supervisor(_pid: u32) {}
 
 fn mark_lost(container: &mut Container) {
     let state = &mut container.state;

@@ -41,6 +41,8 @@ pub enum EngineError {
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
     #[error(transparent)]
+    Volume(#[from] crate::supervisor::VolumeError),
+    #[error(transparent)]
     Mount(#[from] super::MountError),
     #[error(transparent)]
     VolumeName(#[from] crate::model::VolumeNameError),
@@ -145,11 +147,10 @@ impl EngineError {
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
             Self::Mount(error) => error,
+            Self::Volume(error) => error,
             Self::VolumeName(error) => error,
             Self::Join(error) => error,
             Self::Check(error) => error,
-            Self::Check(error) => error,
-            Self::Join(error) => error,
             _ => return None,
         })
     }

@@ -14,13 +14,13 @@ mod images;
 mod inspect;
 mod joins;
 mod merge;
+mod mounts;
 pub mod progress;
 mod pull;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
 mod run;
-mod mounts;
 mod session;
 mod volumes;
 mod wants;
@@ -40,11 +40,11 @@ pub use error::EngineError;
 pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
-pub use mounts::MountError;
-pub use volumes::VolumeView;
 pub use merge::{HealthWish, MergeError, Wishes, merge};
+pub use mounts::MountError;
 pub use pull::{PullStatus, Pulled};
 pub use session::{Control, Output, Session};
+pub use volumes::VolumeView;
 
 /// Where the engine's files are; what is `None` is the default for this user.
 #[derive(Debug, Clone, Default)]

@@ -57,7 +57,9 @@ pub enum MountError {
 impl Kind for MountError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSource { .. } | Self::Subpath { .. } | Self::VolumesFrom { .. } => ErrorKind::InvalidInput,
+            Self::NoSource { .. } | Self::Subpath { .. } | Self::VolumesFrom { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::Source { .. } => ErrorKind::Unavailable,
         }
     }
@@ -208,7 +210,9 @@ fn bind_source(path: &Path, create: bool) -> Result<(), MountError> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => std::fs::create_dir_all(path)
             .map_err(|source| MountError::Source { path: path.to_owned(), source }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MountError::NoSource { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(MountError::NoSource { path: path.to_owned() })
+        }
         Err(source) => Err(MountError::Source { path: path.to_owned(), source }),
     }
 }
@@ -219,7 +223,9 @@ fn image_directory(root: &Root, target: &str) -> io::Result<Option<Dir>> {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = match root {
-        Root::Overlay { lower, upper, work } => runtime_linux::detached::overlay_fd(lower, Some((upper, work)))?,
+        Root::Overlay { lower, upper, work } => {
+            runtime_linux::detached::overlay_fd(lower, Some((upper, work)))?
+        }
         Root::Directory(path) => rustix::fs::open(path, flags, Mode::empty())?,
     };
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -237,7 +243,9 @@ fn image_directory(root: &Root, target: &str) -> io::Result<Option<Dir>> {
     let top = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
     match top.open_dir(target.trim_start_matches('/')) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -107,20 +107,4 @@ impl Engine {
         }
         Ok((names, bytes))
     }
-
-    /// Removes the anonymous volumes of a container that is gone, unless another one uses them.
-    pub(super) fn remove_anonymous(&self, container: &crate::model::Container) -> Result<(), EngineError> {
-        for mount in &container.host.mounts {
-            if let crate::model::MountSource::Volume { name, anonymous: true, .. } = &mount.source {
-                match self.remove_volume(name) {
-                    Ok(())
-                    | Err(EngineError::State(
-                        crate::state::StateError::VolumeInUse { .. } | crate::state::StateError::NoVolume { .. },
-                    )) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
-    }
 }

@@ -12,6 +12,7 @@ mod image;
 mod kind;
 mod platform;
 pub mod signal;
+mod volume;
 
 pub use container::{
     Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, Root,
@@ -27,3 +28,4 @@ pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;
 pub use kind::{ErrorKind, Kind, chain};
 pub use platform::{Platform, PlatformError};
+pub use volume::{Volume, VolumeNameError};

@@ -73,6 +73,7 @@ impl Database {
                 encode(WHAT, container)?,
                 encode(WHAT, &container.state)?
             ])?;
+            super::volumes::attach(t, container)?;
             let mut add =
                 t.prepare_cached("INSERT OR IGNORE INTO container_layers (container, digest) VALUES (?1, ?2)")?;
             for layer in &container.layers {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{ContainerId, Digest, ErrorKind, Kind};
+use crate::model::{ContainerId, Digest, ErrorKind, Kind, VolumeNameError};
 
 /// An error of the metadata database.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,38 @@ pub enum StateError {
         /// The containers made of it.
         containers: Vec<ContainerId>,
     },
+    /// A volume's name is none.
+    #[error(transparent)]
+    VolumeName {
+        /// Why.
+        source: VolumeNameError,
+    },
+    /// There is no such volume.
+    #[error("get {name}: no such volume")]
+    NoVolume {
+        /// The name looked for.
+        name: String,
+    },
+    /// Containers use the volume.
+    #[error(
+        "remove {name}: volume is in use - [{}]",
+        users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// The containers that use it.
+        users: Vec<ContainerId>,
+    },
+    /// A volume's files could not be taken away; nothing was changed.
+    #[error("removing the files of volume `{name}`")]
+    Retire {
+        /// The volume.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// What runs inside a collection failed; nothing was recorded.
     #[error("collecting what is unused failed")]
     Collect {
@@ -88,8 +120,9 @@ pub enum StateError {
 impl Kind for StateError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NameTaken { .. } | Self::InUse { .. } => ErrorKind::Conflict,
-            Self::NoContainer { .. } | Self::NoImage { .. } => ErrorKind::NotFound,
+            Self::VolumeName { source } => source.kind(),
+            Self::NameTaken { .. } | Self::InUse { .. } | Self::VolumeInUse { .. } => ErrorKind::Conflict,
+            Self::NoContainer { .. } | Self::NoImage { .. } | Self::NoVolume { .. } => ErrorKind::NotFound,
             Self::NewerSchema { .. } => ErrorKind::Unsupported,
             Self::Open { source, .. } | Self::Database { source, .. } => match source.sqlite_error_code() {
                 Some(
@@ -102,6 +135,7 @@ impl Kind for StateError {
                 }
                 _ => ErrorKind::Internal,
             },
+            Self::Retire { .. } => ErrorKind::Unavailable,
             Self::Record { .. } | Self::Malformed { .. } | Self::Collect { .. } => ErrorKind::Internal,
         }
     }
@@ -111,7 +145,7 @@ impl Kind for StateError {
             Self::NameTaken { name, .. } => {
                 vec![format!("remove or rename the container `{name}`, or choose another name")]
             }
-            Self::InUse { .. } => vec!["remove the containers first".into()],
+            Self::InUse { .. } | Self::VolumeInUse { .. } => vec!["remove the containers first".into()],
             Self::NewerSchema { .. } => vec!["use the newer version of this program".into()],
             _ => Vec::new(),
         }

@@ -17,6 +17,7 @@ mod error;
 mod images;
 mod leases;
 mod schema;
+mod volumes;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

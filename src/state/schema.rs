@@ -9,7 +9,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{BUSY_TIMEOUT, StateError};
 
 /// Step *n* leads from version *n* to version *n + 1*.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE images (
     id TEXT PRIMARY KEY, platform TEXT NOT NULL, pulled TEXT NOT NULL, record TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -43,7 +44,17 @@ CREATE TABLE lease_content (
     PRIMARY KEY (lease, digest)
 ) WITHOUT ROWID;
 CREATE INDEX lease_content_digest ON lease_content(digest);
-"];
+",
+    "
+CREATE TABLE volumes (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE container_volumes (
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+    volume TEXT NOT NULL REFERENCES volumes(name) ON DELETE RESTRICT,
+    PRIMARY KEY (container, volume)
+) WITHOUT ROWID;
+CREATE INDEX container_volumes_volume ON container_volumes(volume);
+",
+];
 
 /// The version that this program reads and writes.
 pub(super) fn current() -> i64 {

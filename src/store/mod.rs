@@ -5,6 +5,7 @@
 //! blobs/sha256/HEX   manifests, configs, layers as distributed
 //! ingest/            downloads that are not whole: HEX.part, HEX.lock
 //! layers/HEX/        unpacked layers, by `DiffID`; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
+//! volumes/NAME/      _data; .gone-* while being removed
 //! containers/ID/     upper, work (overlay) or root (copy)
 //! ```
 //! Invariants:
@@ -24,6 +25,7 @@ pub mod layer;
 mod lock;
 pub mod snapshot;
 mod sweep;
+mod volumes;
 
 use std::fs;
 use std::io;
@@ -36,6 +38,7 @@ pub use error::{EntryRefusal, LayerError, StoreError};
 pub use layer::{Applied, LayerWriter, Layers, Limits};
 pub use snapshot::{Root, Snapshotter};
 pub use sweep::Swept;
+pub use volumes::Volumes;
 
 const VERSION: &str = "1";
 
@@ -87,6 +90,11 @@ impl Store {
     /// Unpacked layers by `DiffID`.
     pub fn layers(&self) -> Layers<'_> {
         Layers { store: self }
+    }
+
+    /// Volumes by name.
+    pub fn volumes(&self) -> Volumes<'_> {
+        Volumes { store: self }
     }
 
     /// Containers' root file systems, by the best means of this host.

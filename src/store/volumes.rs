@@ -83,7 +83,9 @@ impl Volumes<'_> {
     /// Removes what was retired.
     pub fn purge(&self, gone: &Path) -> Result<(), StoreError> {
         match fs::remove_dir_all(gone) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", gone)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", gone)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -111,7 +113,11 @@ fn empty(dir: &Path) -> io::Result<bool> {
 fn clear(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?
+        } else {
+            fs::remove_file(entry.path())?
+        }
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod logs;
 pub mod protocol;
 mod restart;
 mod server;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,7 @@ pub use liveness::{Claim, Liveness, holder, is_alive};
 pub use logs::{LogEntry, Stream, read_log};
 pub use protocol::{Failure, Launch};
 pub use server::main;
+pub use volumes::{VolumeError, remove_anonymous};
 
 /// The first argument of a process that is a supervisor.
 pub const ROLE: &str = "__supervisor";

@@ -8,9 +8,8 @@ use serde_json::Value;
 
 use super::Execute;
 use super::fault::Fault;
-use super::output::Printer;
 use super::output::error::report;
-use super::output::template::Template;
+use super::output::{Documents, Printer};
 use crate::engine::{Engine, Object};
 
 /// What every form of the command takes.
@@ -70,10 +69,7 @@ impl Execute for Images {
 
 impl Names {
     fn show(&self, kind: Option<&str>, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let template = match self.format.as_deref() {
-            None | Some("" | "json") => None,
-            Some(template) => Some(Template::parse(template)?),
-        };
+        let documents = Documents::parse(self.format.as_deref())?;
         let mut status = 0;
         let mut found = Vec::new();
         for name in &self.names {
@@ -85,26 +81,7 @@ impl Names {
                 }
             }
         }
-        match (template, self.format.as_deref()) {
-            (Some(template), _) => {
-                for value in &found {
-                    printer.line(template.value(value)?)?;
-                }
-            }
-            (None, Some("json")) => {
-                for value in &found {
-                    printer.line(value)?;
-                }
-            }
-            (None, _) => {
-                let mut text = Vec::new();
-                let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-                let mut to = serde_json::Serializer::with_formatter(&mut text, layout);
-                serde::Serialize::serialize(&found, &mut to)?;
-                text.push(b'\n');
-                printer.write(&text)?;
-            }
-        }
+        documents.show(printer, &found)?;
         Ok(status)
     }
 }

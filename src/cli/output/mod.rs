@@ -8,10 +8,12 @@
 //! arguments (`.Label "x"`), which need the row at hand, and `gtmpl` takes plain function pointers only; its maps also lose
 //! their order, and its messages are not the ones that scripts look for.
 
+mod documents;
 pub mod error;
 pub mod human;
 mod printer;
 pub mod table;
 pub mod template;
 
+pub(in crate::cli) use documents::Documents;
 pub use printer::{OutputError, Printer};

@@ -10,8 +10,8 @@
 
 mod exec;
 mod failure;
-mod mounts;
 mod inside;
+mod mounts;
 mod namespaces;
 mod pause;
 mod plan;

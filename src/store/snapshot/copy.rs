@@ -64,6 +64,11 @@ impl Snapshotter for Copy {
     }
 }
 
+/// Copies a whole tree, with all attributes, into a directory that is there.
+pub(in crate::store) fn copy_tree(from: &Dir, to: &Dir) -> io::Result<()> {
+    Layer { root: to.try_clone()?, links: HashMap::new() }.merge(from, to, Path::new(""))
+}
+
 /// One layer being copied.
 struct Layer {
     root: Dir,

@@ -16,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use copy::Copy;
+pub(super) use copy::copy_tree;
 pub use overlay::Overlay;
 
 use super::{Store, StoreError};

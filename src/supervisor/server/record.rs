@@ -6,6 +6,7 @@ use crate::model::{RunState, RuntimeStatus, Timestamp, chain};
 use crate::state::Database;
 use crate::store::Store;
 use crate::supervisor::protocol::{Failure, Launch, UpdateOrder};
+use crate::supervisor::remove_anonymous;
 
 /// The record, and the container's launch that it began with.
 pub(super) struct Record {
@@ -134,13 +135,24 @@ impl Record {
             return;
         }
         let id = &self.launch.container.id;
-        let files = Store::open(&self.launch.root).and_then(|store| store.snapshots().remove(id));
-        if let Err(error) = files {
+        let store = match Store::open(&self.launch.root) {
+            Ok(store) => store,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "removing the container's files");
+                return;
+            }
+        };
+        if let Err(error) = store.snapshots().remove(id) {
             tracing::error!(error = chain(&error), "removing the container's files");
         }
         self.with_database("removing the container's record", |database, this| {
             database.remove_container(&this.launch.container.id)
         });
+        if let Some(database) = &self.database
+            && let Err(error) = remove_anonymous(database, &store, &self.launch.container)
+        {
+            tracing::error!(error = chain(&error), "removing the container's anonymous volumes");
+        }
         let _ = std::fs::remove_dir_all(&self.launch.run);
     }
 }
