@@ -766,13 +766,13 @@ fn a_user_namespace_of_its_own() {
     assert_eq!(status("oom_score_adj").trim(), "500");
     assert!(status("limits").lines().any(|line| line.starts_with("Max open files            99 ")));
     let further =
-        ExecPlan { user: "www".into(), ..like(&process, &sleeper, "id -u; touch /tmp/x; hostname") };
+        ExecPlan { user: "33".into(), ..like(&process, &sleeper, "id -u; touch /tmp/x; hostname") };
     let (exit, text) = finish(enter(&process, &further).unwrap());
     assert_eq!((exit.status(), text.as_str()), (0, "33\ntouch: /tmp/x: No such file or directory\nboat"));
     drop(process);
 
     let terminal =
-        Plan { terminal: Some(WindowSize { rows: 3, cols: 4 }), user: "www".into(), ..b.shell("tty; id -u") };
+        Plan { terminal: Some(WindowSize { rows: 3, cols: 4 }), user: "33".into(), ..b.shell("tty; id -u") };
     let (mut process, _) = create(&Plan { user_namespace: Some(own_ids()), ..terminal }).unwrap();
     let mut master = fs::File::from(process.take_terminal().unwrap());
     process.start().unwrap();
