@@ -63,11 +63,14 @@ fn run(zero: &OwnedFd) -> Result<Never> {
         Job::Container(mut plan) => {
             let shm = join::enter(&plan)?;
             let cgroup = match &plan.cgroup {
-                Some(cgroup) => crate::cgroups::Cgroup::enter(
-                    cgroup,
-                    &plan.devices,
-                    plan.privileged || plan.inside.is_some(),
-                )?,
+                Some(cgroup) => {
+                    let allowed = crate::cgroups::Allowed {
+                        devices: &plan.devices,
+                        rules: &plan.device_rules,
+                        privileged: plan.privileged || plan.inside.is_some(),
+                    };
+                    crate::cgroups::Cgroup::enter(cgroup, &allowed)?
+                }
                 None => None,
             };
             let (cgroup, prepared) = match plan.user_namespace.take() {

@@ -45,8 +45,8 @@ mod wire;
 pub use exec::{ExecPlan, exec};
 pub use failure::{Cause, InitFailure, Step};
 pub use plan::{
-    CgroupPlan, Device, Limits, MASKED_PATHS, Mount, Namespace, Namespaces, Network, Peer, Plan, Propagation,
-    READONLY_PATHS, Rlimit, Root, Seccomp, Shm, WindowSize,
+    CgroupPlan, Device, DeviceRule, Limits, MASKED_PATHS, Mount, Namespace, Namespaces, Network, Peer, Plan,
+    Propagation, READONLY_PATHS, Rlimit, Root, Seccomp, Shm, Throttle, ThrottleKind, WindowSize,
 };
 pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};
 pub use userns::{IdMappings, IdRange};

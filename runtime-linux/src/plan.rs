@@ -81,6 +81,8 @@ pub struct Plan {
     pub rlimits: Vec<Rlimit>,
     /// Devices made in `/dev` beside the standard ones, and allowed.
     pub devices: Vec<Device>,
+    /// Further devices that the cgroup allows, made or not.
+    pub device_rules: Vec<DeviceRule>,
     /// `/proc/self/oom_score_adj`, −1000 to 1000.
     pub oom_score_adj: Option<i32>,
     /// `/sys` and cgroups writable, every device allowed. Capabilities, seccomp and masks are still as told above.
@@ -124,6 +126,7 @@ impl Plan {
             sysctls: Vec::new(),
             rlimits: Vec::new(),
             devices: Vec::new(),
+            device_rules: Vec::new(),
             oom_score_adj: None,
             privileged: false,
             cgroup: None,
@@ -303,6 +306,19 @@ pub struct Device {
     pub access: String,
 }
 
+/// Devices that a cgroup allows; `None` is any number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// `a` (all), `b` (block) or `c` (character).
+    pub kind: char,
+    /// Major number.
+    pub major: Option<u32>,
+    /// Minor number.
+    pub minor: Option<u32>,
+    /// Letters of `rwm`.
+    pub access: String,
+}
+
 /// A cgroup to make, limit and join.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CgroupPlan {
@@ -335,6 +351,38 @@ pub struct Limits {
     pub pids: Option<i64>,
     /// 10 to 1000.
     pub blkio_weight: Option<u16>,
+    /// 0 to 100; v1 only.
+    pub memory_swappiness: Option<u8>,
+    /// Let processes wait for memory instead of killing one; v1 only.
+    pub oom_kill_disable: bool,
+    /// Rates of block devices.
+    pub throttles: Vec<Throttle>,
+}
+
+/// A rate that a block device gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    /// What is limited.
+    pub kind: ThrottleKind,
+    /// Major number of the device.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Bytes or operations per second; 0 takes the limit away.
+    pub rate: u64,
+}
+
+/// What of a block device is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThrottleKind {
+    /// Bytes read per second.
+    ReadBps,
+    /// Bytes written per second.
+    WriteBps,
+    /// Reads per second.
+    ReadIops,
+    /// Writes per second.
+    WriteIops,
 }
 
 #[cfg(test)]

@@ -53,6 +53,14 @@ pub(super) enum Fault {
     /// `--cidfile` names a file that is there.
     #[error("container ID file found, make sure the other container isn't running or delete {}", .0.display())]
     CidFile(PathBuf),
+    /// `port` of a port that is not published.
+    #[error("No public port '{port}' published for {container}")]
+    NoPublicPort {
+        /// As typed.
+        port: String,
+        /// The container, as typed.
+        container: String,
+    },
     /// The terminal, or the signals of this process.
     #[error("{action}")]
     System {
@@ -72,6 +80,7 @@ impl Kind for Fault {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
+            Self::NoPublicPort { .. } => ErrorKind::NotFound,
             Self::Template(_) | Self::Flag { .. } | Self::Conflict(_) | Self::NoTerminal => {
                 ErrorKind::InvalidInput
             }

@@ -7,6 +7,7 @@
 pub mod args;
 mod attach;
 mod completion;
+mod create;
 mod exec;
 mod fault;
 mod filter;
@@ -19,9 +20,11 @@ mod kill;
 mod logs;
 pub mod output;
 mod pause;
+mod port;
 mod progress;
 mod ps;
 mod pull;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
@@ -149,6 +152,9 @@ macro_rules! commands {
 commands! {
     enum Command {
         Run(Box<run::Run>) = "run",
+        Create(Box<create::Create>) = "create",
+        Rename(rename::Rename) = "rename",
+        Port(port::Port) = "port",
         Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
@@ -180,6 +186,9 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
+        Create(Box<create::Create>) = "create",
+        Rename(rename::Rename) = "rename",
+        Port(port::Port) = "port",
         Attach(attach::Attach) = "attach",
         Exec(exec::Exec) = "exec",
         Pause(pause::Pause) = "pause",
@@ -283,6 +292,8 @@ fn failed(printer: &Printer, fault: &Fault, statuses: Statuses, command: Option<
         return OutputError::CLOSED_STATUS;
     }
     report(printer, fault, command.filter(|_| fault.is_usage()));
+    // Docker's client tells what is wrong with flags; the rest is its daemon's word, of which `create` makes 1.
+    let statuses = if command == Some("create") && !fault.is_usage() { Statuses::Plain } else { statuses };
     fault.status().unwrap_or_else(|| exit_status(fault.kind(), statuses))
 }
 

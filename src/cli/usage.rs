@@ -39,7 +39,8 @@ fn command(mut root: Command, words: &[OsString]) -> (Command, String) {
             words.next();
         } else if let Some(sub) = command.find_subcommand(word) {
             name = format!("{name} {}", sub.get_name());
-            command = sub.clone();
+            // The parent's words on its help are not passed on to a command taken out of it, and `-h` is a flag of `run`.
+            command = sub.clone().disable_help_flag(true);
         } else if !word.starts_with('-') {
             break;
         }

@@ -1,9 +1,8 @@
 //! Making a container's record: image, executor, configuration, name.
 
-use crate::executor::{self, Want, Workload};
+use crate::executor::{self, Workload};
 use crate::model::{
-    Container, ContainerId, HostConfig, Image, ImageConfig, NetworkMode, Packaging, Platform, RunState,
-    Timestamp,
+    Container, ContainerId, HostConfig, Image, ImageConfig, Packaging, Platform, RunState, Timestamp,
 };
 use crate::names;
 use crate::reference::Reference;
@@ -57,6 +56,7 @@ impl Engine {
         if let Err(error) = self.reconcile() {
             tracing::warn!(%error, "clearing away what lost supervisors left");
         }
+        super::check_host(&options.host)?;
         let (reference, stored) = self.image_for(options, progress)?;
         let image = stored.image;
         let config = merge(&own_program(&image), &options.wishes)?;
@@ -68,7 +68,7 @@ impl Engine {
             platform: image.platform.clone(),
             packaging: image.packaging,
             program: args.first().cloned(),
-            wants: wants(options),
+            wants: super::wants::wants(&options.host, &options.wishes),
         };
         let entries = executor::entries();
         let (_, choice) = executor::select(&entries, &workload, options.runtime.as_deref())?;
@@ -157,20 +157,6 @@ fn own_program(image: &Image) -> ImageConfig {
         config.entrypoint.insert(0, program);
     }
     config
-}
-
-fn wants(options: &CreateOptions) -> Vec<Want> {
-    let mut wants = Vec::new();
-    if options.host.network == NetworkMode::Host {
-        wants.push(Want::HostNetwork);
-    }
-    if matches!(options.host.network, NetworkMode::Container(_)) {
-        wants.push(Want::Namespaces);
-    }
-    if options.wishes.user.is_some() {
-        wants.push(Want::User);
-    }
-    wants
 }
 
 fn random_bytes() -> Result<[u8; 32], EngineError> {

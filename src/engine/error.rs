@@ -71,6 +71,9 @@ pub enum EngineError {
     /// The image to remove is not there.
     #[error("No such image: {name}")]
     NoImage { name: String },
+    /// What docker's daemon checks as well.
+    #[error(transparent)]
+    Check(#[from] super::CheckError),
     /// No such container.
     #[error("No such container: {query}")]
     NoContainer { query: String },
@@ -138,6 +141,7 @@ impl EngineError {
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
             Self::Join(error) => error,
+            Self::Check(error) => error,
             _ => return None,
         })
     }

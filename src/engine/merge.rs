@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{ContainerConfig, ErrorKind, ImageConfig, Kind};
+use crate::model::{ContainerConfig, ErrorKind, Healthcheck, ImageConfig, Kind};
 
 /// What the user wishes to run, over what the image says. Of an `Option` the `None` is "as the image says", and so is an
 /// empty string, as with docker; of [`Wishes::entrypoint`] alone empty means something else.
@@ -40,6 +40,35 @@ pub struct Wishes {
     pub labels: BTreeMap<String, String>,
     /// The signal that `stop` sends, as typed; whoever fills this in has checked it.
     pub stop_signal: Option<String>,
+    /// Domain name.
+    pub domainname: String,
+    /// Streams to attach, by name; empty: all that there are.
+    pub attach: Vec<String>,
+    /// Ports exposed beside the image's, `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// Volumes without a source beside the image's.
+    pub volumes: Vec<String>,
+    /// The health check.
+    pub health: HealthWish,
+}
+
+/// What the user wishes of the health check, over what the image says. Times are nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthWish {
+    /// A line for the container's shell.
+    pub cmd: Option<String>,
+    /// Between two checks.
+    pub interval: Option<u64>,
+    /// Of one check.
+    pub timeout: Option<u64>,
+    /// After the start, in which failures do not count.
+    pub start_period: Option<u64>,
+    /// Between two checks in the start period.
+    pub start_interval: Option<u64>,
+    /// Failures in a row that make it unhealthy.
+    pub retries: Option<u32>,
+    /// No check at all, whatever the image says.
+    pub disable: bool,
 }
 
 /// A configuration that cannot be run.
@@ -81,7 +110,7 @@ pub fn merge(image: &ImageConfig, wishes: &Wishes) -> Result<ContainerConfig, Me
     labels.extend(wishes.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
     let config = ContainerConfig {
         hostname: wishes.hostname.clone().unwrap_or_default(),
-        domainname: String::new(),
+        domainname: wishes.domainname.clone(),
         user: wish(wishes.user.as_ref()).unwrap_or(&image.user).clone(),
         env: environment(&image.env, &wishes.env)?,
         entrypoint,
@@ -90,15 +119,42 @@ pub fn merge(image: &ImageConfig, wishes: &Wishes) -> Result<ContainerConfig, Me
         tty: wishes.tty,
         open_stdin: wishes.open_stdin,
         stdin_once: wishes.open_stdin && wishes.attach_stdin,
-        attach: Vec::new(),
+        attach: wishes.attach.clone(),
         labels,
-        exposed_ports: image.exposed_ports.clone(),
-        volumes: image.volumes.clone(),
+        exposed_ports: both(&image.exposed_ports, &wishes.exposed_ports),
+        volumes: both(&image.volumes, &wishes.volumes),
         stop_signal: wish(wishes.stop_signal.as_ref()).or_else(|| wish(image.stop_signal.as_ref())).cloned(),
-        healthcheck: None,
+        healthcheck: healthcheck(&wishes.health),
     };
     without_nul(&config)?;
     Ok(config)
+}
+
+/// The image's, then what the user has beside them.
+fn both(image: &[String], user: &[String]) -> Vec<String> {
+    let mut all = image.to_vec();
+    for one in user {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+    all
+}
+
+/// The health check that the user wishes for.
+fn healthcheck(wish: &HealthWish) -> Option<Healthcheck> {
+    if wish.disable {
+        return Some(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() });
+    }
+    let check = Healthcheck {
+        test: wish.cmd.iter().flat_map(|line| ["CMD-SHELL".to_owned(), line.clone()]).collect(),
+        interval: wish.interval.unwrap_or(0),
+        timeout: wish.timeout.unwrap_or(0),
+        start_period: wish.start_period.unwrap_or(0),
+        start_interval: wish.start_interval.unwrap_or(0),
+        retries: wish.retries.unwrap_or(0),
+    };
+    (check != Healthcheck::default()).then_some(check)
 }
 
 fn wish(given: Option<&String>) -> Option<&String> {
@@ -179,11 +235,12 @@ fn without_nul(config: &ContainerConfig) -> Result<(), MergeError> {
         .chain(all("the environment", &config.env))
         .chain(all("the working directory", [&config.working_dir]))
         .chain(all("the user", [&config.user]))
-        .chain(all("the host name", [&config.hostname]))
+        .chain(all("the host name", [&config.hostname, &config.domainname]))
         .chain(all("a label", config.labels.iter().flat_map(|(key, value)| [key, value])))
         .chain(all("a volume", &config.volumes))
         .chain(all("an exposed port", &config.exposed_ports))
         .chain(all("the stop signal", &config.stop_signal))
+        .chain(all("the health check", config.healthcheck.iter().flat_map(|check| &check.test)))
         .find(|(_, value)| value.contains('\0'));
     found.map_or(Ok(()), |(what, value)| Err(MergeError::Nul { what, value: value.clone() }))
 }

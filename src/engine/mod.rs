@@ -4,6 +4,7 @@
 //! opened when something needs it. Commands of other processes work on the same files at the same time: what must be unique
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
+mod check;
 mod containers;
 mod control;
 mod create;
@@ -20,6 +21,7 @@ mod pull;
 mod rootless;
 mod run;
 mod session;
+mod wants;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -29,13 +31,14 @@ use crate::model::ContainerId;
 use crate::state::Database;
 use crate::store::Store;
 
+pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
 pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
-pub use merge::{MergeError, Wishes, merge};
+pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use pull::{PullStatus, Pulled};
 pub use session::{Control, Output, Session};
 

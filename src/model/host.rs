@@ -22,6 +22,20 @@ pub struct HostConfig {
     pub log: LogConfig,
     /// `-v`, `--mount`, `--tmpfs`, `--volumes-from` and the image's volumes; of each target one.
     pub mounts: Vec<Mount>,
+    /// `-v` with a source, as given, for `inspect`.
+    pub binds: Vec<String>,
+    /// `--tmpfs`, as given, for `inspect`: options by path.
+    pub tmpfs: BTreeMap<String, String>,
+    /// `--mount`, for `inspect`; of an anonymous volume without its name.
+    pub mount_specs: Vec<Mount>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--cidfile`, for `inspect`.
+    pub container_id_file: String,
+    /// `--isolation`, for `inspect`: empty or `default`.
+    pub isolation: String,
+    /// `--volume-driver`, for `inspect`: empty or `local`.
+    pub volume_driver: String,
     /// `--volumes-from`, as given; what they brought is in `mounts`.
     pub volumes_from: Vec<String>,
     /// What `update` can change.

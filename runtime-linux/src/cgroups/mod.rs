@@ -6,6 +6,7 @@
 
 mod delegated;
 pub(crate) mod join;
+mod stats;
 mod v1;
 mod v2;
 
@@ -17,7 +18,9 @@ use std::time::{Duration, Instant};
 pub use delegated::base;
 
 use crate::failure::{Cause, InitFailure, Result, Step};
-use crate::plan::{CgroupPlan, Device};
+use crate::plan::{CgroupPlan, Device, DeviceRule, Limits};
+
+pub use stats::Stats;
 
 /// A cgroup operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -118,17 +121,6 @@ impl Hierarchies {
 pub struct Cgroup {
     hierarchies: Hierarchies,
     path: PathBuf,
-}
-
-/// What a cgroup has used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Bytes of memory.
-    pub memory: u64,
-    /// Nanoseconds of processor time.
-    pub cpu: u64,
-    /// Processes and threads.
-    pub pids: u64,
 }
 
 impl Cgroup {
@@ -244,20 +236,9 @@ impl Cgroup {
         self.oom_kills().map(|count| count > 0)
     }
 
-    /// What it uses now; a missing controller counts as 0.
-    pub fn stats(&self) -> Stats {
-        let read = |path: std::result::Result<PathBuf, CgroupError>| {
-            path.ok().and_then(|p| fs::read_to_string(p).ok()).unwrap_or_default()
-        };
-        let cpu = read(self.file("cpuacct", "cpuacct.usage", "cpu.stat"));
-        Stats {
-            memory: read(self.file("memory", "memory.usage_in_bytes", "memory.current"))
-                .trim()
-                .parse()
-                .unwrap_or(0),
-            pids: read(self.file("pids", "pids.current", "pids.current")).trim().parse().unwrap_or(0),
-            cpu: cpu.trim().parse().unwrap_or_else(|_| field(&cpu, "usage_usec").saturating_mul(1000)),
-        }
+    /// Changes limits while processes run in it; what is `None` stays.
+    pub fn update(&self, limits: &Limits) -> std::result::Result<(), CgroupError> {
+        if self.hierarchies.unified() { v2::update(self, limits) } else { v1::update(self, limits) }
     }
 
     /// Removes it with what is below it, waiting up to two seconds for dying processes.
@@ -271,7 +252,7 @@ impl Cgroup {
 
     /// Makes it, applies the limits, and (v1) moves this process in. On v2 the answer is the directory for
     /// `CLONE_INTO_CGROUP`.
-    pub(crate) fn enter(plan: &CgroupPlan, devices: &[Device], privileged: bool) -> Result<Option<fs::File>> {
+    pub(crate) fn enter(plan: &CgroupPlan, devices: &Allowed<'_>) -> Result<Option<fs::File>> {
         let fail = |error: CgroupError| {
             let code = match &error {
                 CgroupError::Io { source, .. } => source.raw_os_error().map(Cause::Errno),
@@ -289,9 +270,9 @@ impl Cgroup {
         };
         let cgroup = Self::open(&plan.path).map_err(fail)?;
         if cgroup.hierarchies.unified() {
-            v2::enter(&cgroup, plan, devices, privileged).map(Some).map_err(fail)
+            v2::enter(&cgroup, plan, devices).map(Some).map_err(fail)
         } else {
-            v1::enter(&cgroup, plan, devices, privileged).map(|()| None).map_err(fail)
+            v1::enter(&cgroup, plan, devices).map(|()| None).map_err(fail)
         }
     }
 }
@@ -363,11 +344,33 @@ const DEVICES: &[(char, i64, i64, &str)] = &[
     ('c', 136, -1, "rwm"),
 ];
 
-fn device_rules(devices: &[Device]) -> Vec<(char, i64, i64, &str)> {
-    let own = devices.iter().map(|d| {
+/// What a plan says of devices.
+pub(crate) struct Allowed<'a> {
+    /// Made in the container, and allowed.
+    pub(crate) devices: &'a [Device],
+    /// Allowed as well.
+    pub(crate) rules: &'a [DeviceRule],
+    /// Everything is allowed.
+    pub(crate) privileged: bool,
+}
+
+/// Kind, major and minor (−1: any), access.
+type Rule<'a> = (char, i64, i64, &'a str);
+
+fn device_rules<'a>(allowed: &Allowed<'a>) -> Vec<Rule<'a>> {
+    let made = allowed.devices.iter().map(|d| {
         (if d.block { 'b' } else { 'c' }, i64::from(d.major), i64::from(d.minor), d.access.as_str())
     });
-    DEVICES.iter().copied().chain(own).collect()
+    let number = |n: Option<u32>| n.map_or(-1, i64::from);
+    let more = allowed.rules.iter().flat_map(|rule| {
+        let kinds: &[char] = match rule.kind {
+            'b' => &['b'],
+            'c' => &['c'],
+            _ => &['b', 'c'],
+        };
+        kinds.iter().map(|kind| (*kind, number(rule.major), number(rule.minor), rule.access.as_str()))
+    });
+    DEVICES.iter().copied().chain(made).chain(more).collect()
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use super::{Cgroup, CgroupError, create_dir, device_rules, io_error, write};
-use crate::plan::{CgroupPlan, Device};
+use super::{Allowed, Cgroup, CgroupError, create_dir, device_rules, io_error, write};
+use crate::plan::{CgroupPlan, Limits, ThrottleKind};
 
 const WANTED: &[&str] = &["cpu", "cpuset", "memory", "pids", "io"];
 
@@ -54,15 +55,8 @@ fn cpu_weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
-pub(super) fn enter(
-    cgroup: &Cgroup,
-    plan: &CgroupPlan,
-    devices: &[Device],
-    privileged: bool,
-) -> Result<fs::File, CgroupError> {
-    enable(cgroup)?;
-    let dir = cgroup.hierarchies.v2.clone().ok_or(CgroupError::Missing("cgroup2"))?.join(&cgroup.path);
-    let limits = &plan.limits;
+/// Writes what is set into the cgroup's directory.
+pub(super) fn apply(dir: &Path, limits: &Limits) -> Result<(), CgroupError> {
     let max = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
     let swap = limits.memory_swap.map(|total| {
         if total < 0 {
@@ -82,15 +76,61 @@ pub(super) fn enter(
         ("cpuset.cpus", limits.cpuset_cpus.clone()),
         ("cpuset.mems", limits.cpuset_mems.clone()),
         ("pids.max", limits.pids.map(max)),
-        ("io.bfq.weight", limits.blkio_weight.map(|n| format!("default {n}"))),
     ] {
         if let Some(value) = value {
             write(&dir.join(file), &value)?;
         }
     }
+    if let Some(weight) = limits.blkio_weight {
+        io_weight(dir, weight)?;
+    }
+    for throttle in &limits.throttles {
+        let key = match throttle.kind {
+            ThrottleKind::ReadBps => "rbps",
+            ThrottleKind::WriteBps => "wbps",
+            ThrottleKind::ReadIops => "riops",
+            ThrottleKind::WriteIops => "wiops",
+        };
+        let rate = if throttle.rate == 0 { "max".to_owned() } else { throttle.rate.to_string() };
+        write(&dir.join("io.max"), &format!("{}:{} {key}={rate}", throttle.major, throttle.minor))?;
+    }
+    Ok(())
+}
+
+/// The weight of block devices: v1's 10 to 1000 as it is for the scheduler of that name, else on v2's 1 to 10 000.
+fn io_weight(dir: &Path, weight: u16) -> Result<(), CgroupError> {
+    match write(&dir.join("io.bfq.weight"), &format!("default {weight}")) {
+        Err(CgroupError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let scaled = 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
+    write(&dir.join("io.weight"), &format!("default {scaled}"))
+}
+
+/// Changes limits of a cgroup in use.
+pub(super) fn update(cgroup: &Cgroup, limits: &Limits) -> Result<(), CgroupError> {
+    let dir = cgroup.hierarchies.v2.clone().ok_or(CgroupError::Missing("cgroup2"))?.join(&cgroup.path);
+    let mut limits = limits.clone();
+    if limits.memory.is_none() && limits.memory_swap.is_some_and(|total| total >= 0) {
+        // Only swap by itself is known to v2.
+        let path = dir.join("memory.max");
+        let now = fs::read_to_string(&path).map_err(io_error(&path))?;
+        limits.memory = now.trim().parse().ok();
+    }
+    apply(&dir, &limits)
+}
+
+pub(super) fn enter(
+    cgroup: &Cgroup,
+    plan: &CgroupPlan,
+    allowed: &Allowed<'_>,
+) -> Result<fs::File, CgroupError> {
+    enable(cgroup)?;
+    let dir = cgroup.hierarchies.v2.clone().ok_or(CgroupError::Missing("cgroup2"))?.join(&cgroup.path);
+    apply(&dir, &plan.limits)?;
     let opened = fs::File::open(&dir).map_err(io_error(&dir))?;
-    if !privileged {
-        let program = device_program(&device_rules(devices));
+    if !allowed.privileged {
+        let program = device_program(&device_rules(allowed));
         crate::sys::attach_device_program(opened.as_fd(), &program)
             .map_err(|errno| io_error(&dir)(errno.into()))?;
     }
@@ -175,7 +215,7 @@ mod tests {
         let Some(mount) = found.v2.filter(|_| rustix::process::geteuid().is_root()) else { return };
         let dir = mount.join(format!("umiak-bpf-{}", std::process::id()));
         fs::create_dir(&dir).unwrap();
-        let program = device_program(&device_rules(&[]));
+        let program = device_program(&device_rules(&Allowed { devices: &[], rules: &[], privileged: false }));
         let result = crate::sys::attach_device_program(fs::File::open(&dir).unwrap().as_fd(), &program);
         fs::remove_dir(&dir).unwrap();
         assert_eq!(result, Ok(()));

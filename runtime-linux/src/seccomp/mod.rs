@@ -78,6 +78,12 @@ fn or_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: 
     Option::<T>::deserialize(d).map(Option::unwrap_or_default)
 }
 
+/// Whether a text is a profile in docker's JSON format that can be compiled.
+pub fn check(json: &str) -> Result<(), ProfileError> {
+    let profile = serde_json::from_str(json).map_err(ProfileError::Json)?;
+    compile::compile(&profile, &[]).map(|_| ())
+}
+
 /// Compiles the filter for a process with these capabilities; `None` is no filter.
 pub(crate) fn program(
     wanted: &crate::Seccomp,

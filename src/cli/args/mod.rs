@@ -4,10 +4,19 @@
 //! the host's variables come in as a function. So each rule is a plain table test. Which text docker accepts and what it says
 //! of the rest was seen of docker 28; where we are stricter, the module says so and why.
 
+pub mod device;
 pub mod env;
 pub mod file;
 pub mod hostname;
 pub mod label;
+pub mod limits;
+pub mod mode;
+pub mod mount;
 pub mod name;
 pub mod network;
 pub use crate::model::signal;
+pub mod number;
+pub mod port;
+pub mod refused;
+pub mod security;
+pub mod supervise;

@@ -1,5 +1,6 @@
 //! `umiak inspect`: docker's JSON of containers and images.
 
+mod container;
 mod document;
 
 use clap::Args;
@@ -113,7 +114,7 @@ fn document(engine: &Engine, object: &Object) -> Value {
         Object::Container(view) => {
             // A path that cannot be told is not worth failing for.
             let log = engine.log_path(view.container.id.as_str()).unwrap_or_default();
-            document::container(&view.container, view.alive, &log)
+            container::container(&view.container, view.alive, &log, None)
         }
         Object::Image(view) => document::image(view),
     }

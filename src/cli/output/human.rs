@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::{Container, RuntimeStatus};
+use crate::model::{Container, HealthStatus, RuntimeStatus};
 
 /// A duration of some seconds, roughly: `Less than a second`, `About a minute`, `3 weeks`.
 pub fn duration(seconds: i64) -> String {
@@ -77,6 +77,8 @@ pub fn inert(text: &str) -> String {
 pub fn state(container: &Container, alive: bool) -> &'static str {
     match container.state.status {
         RuntimeStatus::Created => "created",
+        RuntimeStatus::Running if alive && container.state.restarting => "restarting",
+        RuntimeStatus::Running if alive && container.state.paused => "paused",
         RuntimeStatus::Running if alive => "running",
         RuntimeStatus::Running | RuntimeStatus::Exited => "exited",
     }
@@ -88,7 +90,14 @@ pub fn status(container: &Container, alive: bool, now: Timestamp) -> String {
     let since = |then: Option<Timestamp>| duration(now.as_second() - then.unwrap_or(now).as_second());
     match state(container, alive) {
         "created" => "Created".to_owned(),
-        "running" => format!("Up {}", since(run.started)),
+        "running" => match run.health.as_ref().map(|health| health.status) {
+            None => format!("Up {}", since(run.started)),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", since(run.started)),
+            Some(HealthStatus::Healthy) => format!("Up {} (healthy)", since(run.started)),
+            Some(HealthStatus::Unhealthy) => format!("Up {} (unhealthy)", since(run.started)),
+        },
+        "paused" => format!("Up {} (Paused)", since(run.started)),
+        "restarting" => format!("Restarting ({}) {} ago", run.exit_code, since(run.finished)),
         // Its supervisor died with it: nobody wrote a status or an end.
         _ if run.status == RuntimeStatus::Running => "Exited (255)".to_owned(),
         _ => format!("Exited ({}) {} ago", run.exit_code, since(run.finished)),

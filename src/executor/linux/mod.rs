@@ -15,6 +15,8 @@ mod namespaces;
 mod pause;
 mod plan;
 mod process;
+mod resources;
+mod security;
 mod task;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runtime_linux::{CgroupPlan, Limits, Mount, Plan, Propagation};
+use runtime_linux::{CgroupPlan, Mount, Plan, Propagation};
 
 use super::cgroup_path;
 use crate::executor::{Create, ExecError, Process, Root, Stdio, WindowSize};
@@ -31,11 +31,13 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     plan.hostname.clone_from(&request.hostname);
     plan.domainname.clone_from(&request.domainname);
     super::namespaces::apply(&mut plan, request)?;
+    super::security::apply(&mut plan, request)?;
     if let Stdio::Terminal(WindowSize { rows, cols }) = request.stdio {
         plan.terminal = Some(runtime_linux::WindowSize { rows, cols });
     }
     plan.mounts = name_files(request)?;
-    plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits: Limits::default() });
+    let limits = super::resources::limits(&request.host.resources)?;
+    plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits });
     super::inside::adapt(&mut plan, &request.host.resources)?;
     Ok(plan)
 }

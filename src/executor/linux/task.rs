@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use super::failure::not_created;
 use super::process::Process;
 use super::{cgroup_path, sweep};
-use crate::executor::{Exec, ExecError, Exit, Pause, Task, Terminal, WindowSize, drop_later};
+use crate::executor::{Exec, ExecError, Exit, Limits, Pause, Task, Terminal, Usage, WindowSize, drop_later};
 use crate::model::{ContainerId, ErrorKind};
 
 #[derive(Debug)]
@@ -128,6 +128,14 @@ impl Task for LinuxTask {
     }
 
     fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
+    }
+
+    fn usage(&self) -> Option<&dyn Usage> {
+        Some(self)
+    }
+
+    fn limits(&self) -> Option<&dyn Limits> {
         Some(self)
     }
 

@@ -13,30 +13,35 @@ use umiak::model::{ContainerId, HostConfig, Packaging, Platform};
 use crate::support::require;
 
 /// A static busybox, as Debian's `busybox-static` has it.
-const BUSYBOX: &str = "/bin/busybox";
+pub(super) const BUSYBOX: &str = "/bin/busybox";
 
-struct Linux {
+pub(super) struct Linux {
     dir: tempfile::TempDir,
     ids: Mutex<Vec<ContainerId>>,
 }
 
 impl Linux {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("umiak-test-").tempdir().expect("a temporary folder");
         let lower = dir.path().join("lower");
         std::fs::create_dir_all(lower.join("bin")).expect("the layer");
         std::fs::copy(BUSYBOX, lower.join("bin/busybox")).expect("busybox");
-        for applet in ["sh", "true", "cat", "echo", "sleep"] {
+        for applet in
+            ["sh", "true", "cat", "echo", "sleep", "env", "id", "ls", "ps", "readlink", "touch", "grep"]
+        {
             symlink("busybox", lower.join("bin").join(applet)).expect("an applet");
         }
         std::fs::write(lower.join("plain"), "text").expect("a file");
         let plain = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(lower.join("plain"), plain).expect("its mode");
+        std::fs::create_dir(lower.join("etc")).expect("a folder");
+        std::fs::write(lower.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/srv:/bin/sh\n")
+            .expect("users");
         Self { dir, ids: Mutex::new(Vec::new()) }
     }
 
     /// Cgroups that are left of containers of this suite.
-    fn left(&self) -> Vec<PathBuf> {
+    pub(super) fn left(&self) -> Vec<PathBuf> {
         let hierarchies =
             std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|entry| entry.path());
         let roots: Vec<PathBuf> = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).collect();

@@ -1,6 +1,8 @@
 //! Running: exit statuses, the process as the image and the flags describe it, and wasm from each packaging.
 
 mod conformance;
+mod exec;
+mod joins;
 mod linux;
 mod wasm;
 

@@ -1,0 +1,193 @@
+//! Limits and counters: from the model's resources to the runtime's limits, and back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use async_trait::async_trait;
+use runtime_linux::cgroups::{Cgroup, CgroupError};
+use runtime_linux::{Throttle, ThrottleKind};
+
+use super::task::LinuxTask;
+use crate::executor::{ExecError, Limits, Stats, Task, Usage};
+use crate::model::{ErrorKind, Resources};
+
+/// Microseconds of a period where only `--cpus` is given.
+const PERIOD: u64 = 100_000;
+
+/// A limit that cannot be set.
+#[derive(Debug, thiserror::Error)]
+enum LimitError {
+    /// The device of a rate.
+    #[error("`{path}`")]
+    Device {
+        /// As given.
+        path: String,
+        /// Why it cannot be used.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is something else.
+    #[error("`{path}` is not a block device")]
+    NoBlockDevice {
+        /// As given.
+        path: String,
+    },
+}
+
+/// The runtime's limits for these resources.
+pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
+    let mut throttles = Vec::new();
+    for (kind, list) in [
+        (ThrottleKind::ReadBps, &resources.device_read_bps),
+        (ThrottleKind::WriteBps, &resources.device_write_bps),
+        (ThrottleKind::ReadIops, &resources.device_read_iops),
+        (ThrottleKind::WriteIops, &resources.device_write_iops),
+    ] {
+        for (path, rate) in list {
+            let (major, minor) = block_device(path)?;
+            throttles.push(Throttle { kind, major, minor, rate: *rate });
+        }
+    }
+    let quota = resources.nano_cpus.map(|nanos| nanos.saturating_mul(PERIOD) / 1_000_000_000);
+    Ok(runtime_linux::Limits {
+        memory: resources.memory,
+        memory_swap: swap(resources),
+        memory_reservation: resources.memory_reservation,
+        memory_swappiness: resources.memory_swappiness,
+        oom_kill_disable: resources.oom_kill_disable,
+        cpu_quota: quota.and_then(|quota| i64::try_from(quota).ok()).or(resources.cpu_quota),
+        cpu_period: resources.nano_cpus.map(|_| PERIOD).or(resources.cpu_period),
+        // Docker takes 0 for no wish.
+        cpu_shares: resources.cpu_shares.filter(|shares| *shares > 0),
+        cpuset_cpus: resources.cpuset_cpus.clone(),
+        cpuset_mems: resources.cpuset_mems.clone(),
+        pids: resources.pids_limit.filter(|limit| *limit != 0),
+        blkio_weight: resources.blkio_weight.filter(|weight| *weight > 0),
+        throttles,
+    })
+}
+
+/// Docker gives as much swap as memory where only memory is limited.
+fn swap(resources: &Resources) -> Option<i64> {
+    let doubled = || resources.memory.and_then(|memory| i64::try_from(memory.saturating_mul(2)).ok());
+    resources.memory_swap.or_else(doubled)
+}
+
+fn block_device(path: &Path) -> Result<(u32, u32), ExecError> {
+    let failed = |error: LimitError| ExecError::failed(ErrorKind::InvalidInput, "limiting a device", error);
+    let shown = path.display().to_string();
+    let stat = rustix::fs::stat(path)
+        .map_err(|errno| failed(LimitError::Device { path: shown.clone(), source: errno.into() }))?;
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_block_device() {
+        return Err(failed(LimitError::NoBlockDevice { path: shown }));
+    }
+    Ok((rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
+}
+
+fn not_changed(error: CgroupError) -> ExecError {
+    let kind = match &error {
+        CgroupError::Missing(_) => ErrorKind::Unsupported,
+        CgroupError::Io { source, .. } => match source.raw_os_error() {
+            Some(libc::EINVAL | libc::EBUSY | libc::ERANGE) => ErrorKind::InvalidInput,
+            Some(libc::EACCES | libc::EPERM) => ErrorKind::Forbidden,
+            _ => ErrorKind::Internal,
+        },
+        _ => ErrorKind::Internal,
+    };
+    ExecError::failed(kind, "changing the container's limits", error)
+}
+
+impl LinuxTask {
+    fn control_group(&self, action: &'static str) -> Result<Cgroup, ExecError> {
+        Cgroup::open(&self.cgroup).map_err(|error| ExecError::failed(ErrorKind::Internal, action, error))
+    }
+}
+
+#[async_trait]
+impl Limits for LinuxTask {
+    async fn update(&self, resources: &Resources) -> Result<(), ExecError> {
+        let limits = limits(resources)?;
+        self.control_group("changing the container's limits")?.update(&limits).map_err(not_changed)
+    }
+}
+
+impl Usage for LinuxTask {
+    fn stats(&self) -> Result<Stats, ExecError> {
+        let used = self.control_group("reading what the container uses")?.stats();
+        Ok(Stats {
+            cpu_total: used.cpu,
+            cpu_user: used.cpu_user,
+            cpu_system: used.cpu_system,
+            cpu_throttling: used.throttling,
+            memory: used.memory.saturating_sub(used.inactive_file),
+            memory_cache: used.cache,
+            memory_peak: used.memory_peak,
+            memory_limit: used.memory_limit,
+            pids: used.pids,
+            pids_limit: used.pids_limit,
+            block_read: used.read,
+            block_write: used.written,
+            networks: networks(
+                &std::fs::read_to_string(format!("/proc/{}/net/dev", self.pid())).unwrap_or_default(),
+            ),
+        })
+    }
+
+    fn processes(&self) -> Result<Vec<u32>, ExecError> {
+        let first = self.pid();
+        let mut all = self.control_group("listing the container's processes")?.processes();
+        all.retain(|pid| *pid != first);
+        all.insert(0, first);
+        Ok(all)
+    }
+}
+
+/// `/proc/net/dev`: two lines of titles, then `eth0: received-bytes 7 others, sent-bytes …`. Loopback does not count.
+fn networks(table: &str) -> BTreeMap<String, (u64, u64)> {
+    let interface = |line: &str| {
+        let (name, counters) = line.split_once(':')?;
+        let mut counters = counters.split_whitespace();
+        let received = counters.next()?.parse().ok()?;
+        let sent = counters.nth(7)?.parse().ok()?;
+        Some((name.trim().to_owned(), (received, sent)))
+    };
+    table.lines().skip(2).filter_map(interface).filter(|(name, _)| name != "lo").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_flags_become_limits() {
+        let resources = Resources {
+            memory: Some(64 << 20),
+            nano_cpus: Some(1_500_000_000),
+            pids_limit: Some(-1),
+            ..Resources::default()
+        };
+        let limits = limits(&resources).unwrap();
+        assert_eq!((limits.memory, limits.memory_swap), (Some(64 << 20), Some(128 << 20)));
+        assert_eq!((limits.cpu_quota, limits.cpu_period), (Some(150_000), Some(100_000)));
+        assert_eq!(limits.pids, Some(-1));
+        let unlimited = Resources { memory: Some(1 << 20), memory_swap: Some(-1), ..Resources::default() };
+        assert_eq!(super::limits(&unlimited).unwrap().memory_swap, Some(-1));
+        assert_eq!(super::limits(&Resources::default()).unwrap(), runtime_linux::Limits::default());
+    }
+
+    #[test]
+    fn what_is_no_block_device_is_refused() {
+        for path in ["/nowhere", "/dev/null"] {
+            let resources = Resources { device_read_bps: vec![(path.into(), 1)], ..Resources::default() };
+            let error = limits(&resources).unwrap_err();
+            assert!(crate::model::chain(&error).contains(path), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn interfaces_are_read_without_loopback() {
+        let table =
+            "Inter-| Receive\n face |bytes\n    lo: 9 9 0 0 0 0 0 0 9 9 0\n  eth0: 10 2 0 0 0 0 0 0 20 3 0\n";
+        assert_eq!(networks(table), [("eth0".to_owned(), (10, 20))].into());
+    }
+}
