@@ -765,8 +765,7 @@ fn a_user_namespace_of_its_own() {
     assert!(status("status").contains("CapEff:\t00000000a80425fb"), "{}", status("status"));
     assert_eq!(status("oom_score_adj").trim(), "500");
     assert!(status("limits").lines().any(|line| line.starts_with("Max open files            99 ")));
-    let further =
-        ExecPlan { user: "33".into(), ..like(&process, &sleeper, "id -u; touch /tmp/x; hostname") };
+    let further = ExecPlan { user: "33".into(), ..like(&process, &sleeper, "id -u; touch /tmp/x; hostname") };
     let (exit, text) = finish(enter(&process, &further).unwrap());
     assert_eq!((exit.status(), text.as_str()), (0, "33\ntouch: /tmp/x: No such file or directory\nboat"));
     drop(process);

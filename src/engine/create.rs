@@ -86,7 +86,9 @@ impl Engine {
             state: RunState::default(),
         };
         self.resolve_joins(&mut container)?;
+        let ids = self.assign_ids(&mut container)?;
         self.insert(&mut container)?;
+        drop(ids);
         Ok((container, image))
     }
 

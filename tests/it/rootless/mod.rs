@@ -193,6 +193,85 @@ fn with_a_single_id_there_is_only_root() {
     user.nothing_is_left();
 }
 
+#[test]
+fn limits_are_refused_where_none_can_be_set() {
+    require!(rootless, registry);
+    let user = User::new(ordinary::ALONE);
+    if !user.umiak(&["info"]).exits(0).stdout.contains("Control Groups: none") {
+        return; // this host delegates one
+    }
+    let image = registry::busybox();
+    for (flag, value) in [("--memory", "64m"), ("--cpus", "0.5"), ("--pids-limit", "50")] {
+        let out = user.umiak(&["run", "--rm", "-q", flag, value, &image, "true"]);
+        out.fails(125, &["limits cannot be set without a delegated control group", flag]);
+    }
+    user.umiak(&["run", "-d", "--name", "one", &image, "sleep", "1000"]).exits(0);
+    user.umiak(&["update", "--memory", "64m", "one"])
+        .fails(1, &["without a delegated control group: --memory"]);
+    let top = user.umiak(&["top", "one"]).exits(0).stdout;
+    assert!(top.contains("sleep 1000"), "{top}");
+    user.umiak(&["rm", "-f", "one"]).exits(0);
+    user.umiak(&["create", "--userns", "auto", &image]).fails(1, &["needs root"]);
+    user.nothing_is_left();
+}
+
+#[test]
+fn containers_of_one_user_share_namespaces() {
+    require!(rootless, registry);
+    let user = User::new(ordinary::ALONE);
+    let image = registry::busybox();
+    user.umiak(&["run", "-d", "--name", "one", &image, "sleep", "1000"]).exits(0);
+    let seen = user
+        .inside(&["--pid", "container:one", "--network", "container:one"], "tr '\\0' ' ' < /proc/1/cmdline");
+    assert_eq!(seen, "sleep 1000 ");
+    user.umiak(&["rm", "-f", "one"]).exits(0);
+    let own = std::process::id().to_string();
+    let seen = user.inside(&["--pid", "host"], &format!("cat /proc/{own}/comm >/dev/null && echo seen"));
+    assert_eq!(seen, "seen\n");
+}
+
+#[test]
+fn every_remapped_container_has_ids_of_its_own() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let first = |name: &str| {
+        let script = "head -1 /proc/self/uid_map; stat -c %u:%g /bin/busybox; touch /made; sleep 1000";
+        host.umiak(&["run", "-d", "--userns", "auto", "--name", name, &image, "sh", "-c", script]).exits(0);
+        crate::cli::until("output", || host.umiak(&["logs", name]).stdout.lines().count() == 2);
+        let said = host.umiak(&["logs", name]).exits(0).stdout;
+        let words: Vec<_> = said.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            (words[0].as_str(), words[2].as_str(), words[3].as_str()),
+            ("0", "65536", "0:0"),
+            "{said}"
+        );
+        words[1].parse::<u32>().expect("a number")
+    };
+    let (one, two) = (first("one"), first("two"));
+    assert!(one > 0 && two == one + 65_536, "{one} {two}");
+    assert_eq!(host.umiak(&["exec", "-u", "alice", "one", "id", "-u"]).exits(0).text(), "1000");
+    // A removed container's ids are free again.
+    host.umiak(&["rm", "-f", "one"]).exits(0);
+    assert_eq!(first("three"), one);
+    let image_ids = "stat -c %u:%g /bin/busybox; cat /proc/self/uid_map";
+    let out = host.umiak(&["run", "--rm", "--userns", "host", &image, "sh", "-c", image_ids]).exits(0).stdout;
+    assert!(out.contains("4294967295"), "{out}");
+    host.umiak(&["run", "--rm", "--userns", "auto", "--privileged", &image, "true"])
+        .fails(125, &["privileged mode is incompatible with user namespaces"]);
+    host.umiak(&["run", "--rm", "--userns", "auto", "--network", "host", &image, "true"])
+        .fails(125, &["cannot share the host's network namespace"]);
+    host.umiak(&["rm", "-f", "two", "three"]).exits(0);
+    // The same for every container, by the configuration.
+    let config = host.dir().join("config.toml");
+    std::fs::write(&config, "userns-remap = true\n").expect("written");
+    let file = config.to_string_lossy();
+    let out =
+        host.umiak(&["--config", &file, "run", "--rm", &image, "cat", "/proc/self/uid_map"]).exits(0).stdout;
+    assert!(out.contains(&one.to_string()), "{out}");
+    assert!(host.list("containers").is_empty(), "{:?}", host.list("containers"));
+}
+
 /// Two layers: owners, modes, a device, and what the second takes away.
 fn layered(rogue: &Rogue) -> String {
     let shell = program();
