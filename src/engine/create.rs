@@ -86,9 +86,9 @@ impl Engine {
             state: RunState::default(),
         };
         self.resolve_joins(&mut container)?;
-        let ids = self.assign_ids(&mut container)?;
+        let lock = self.assign_ids(&mut container)?;
         self.insert(&mut container)?;
-        drop(ids);
+        drop(lock);
         Ok((container, image))
     }
 

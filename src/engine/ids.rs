@@ -20,13 +20,9 @@ const COUNT: u32 = 65_536;
 /// Where there is nothing in `/etc/subuid`: first id and number.
 const DEFAULT: (u32, u32) = (1_900_000_000, 200_000_000);
 
-/// Held until the record with the range is in the database.
-#[derive(Debug)]
-pub(super) struct Allocation(Option<File>);
-
 impl Engine {
-    /// Gives a new container its range, when it is to have one.
-    pub(super) fn assign_ids(&self, container: &mut Container) -> Result<Allocation, EngineError> {
+    /// Gives a new container its range, when it is to have one; the lock is to be held until the record is in the database.
+    pub(super) fn assign_ids(&self, container: &mut Container) -> Result<Option<File>, EngineError> {
         let host = &mut container.host;
         host.ids = None;
         let asked = host.userns == UserNamespace::Auto;
@@ -37,7 +33,7 @@ impl Engine {
             UserNamespace::Default => self.config.userns_remap && super::rootless::is_root(),
         };
         if !wanted || container.executor.name != crate::executor::linux::NAME {
-            return Ok(Allocation(None));
+            return Ok(None);
         }
         if asked && !super::rootless::is_root() {
             return Err(EngineError::UserNamespace {
@@ -66,12 +62,12 @@ impl Engine {
                  ranges in /etc/subuid and /etc/subgid",
             });
         }
-        Ok(Allocation(Some(lock)))
+        Ok(Some(lock))
     }
 }
 
 /// The ranges to take from, of users and of groups.
-fn pools(subuid: &str, subgid: &str) -> ((u32, u32), (u32, u32)) {
+fn pools(users: &str, groups: &str) -> ((u32, u32), (u32, u32)) {
     let range = |text: &str, name: &str| {
         let line = |line: &str| {
             let (start, count) = line.trim().strip_prefix(name)?.strip_prefix(':')?.split_once(':')?;
@@ -82,7 +78,7 @@ fn pools(subuid: &str, subgid: &str) -> ((u32, u32), (u32, u32)) {
     };
     ["umiak", "containers"]
         .into_iter()
-        .find_map(|name| Some((range(subuid, name)?, range(subgid, name)?)))
+        .find_map(|name| Some((range(users, name)?, range(groups, name)?)))
         .unwrap_or((DEFAULT, DEFAULT))
 }
 
@@ -106,9 +102,9 @@ mod tests {
     fn ranges_come_from_the_files_or_from_where_nobody_is() {
         let subuid =
             "joe:1:5\numiakx:3:9\ncontainers:5000000:131072\numiak:7000000:65536\numiak:4294967295:9\n";
-        assert_eq!(pools(subuid, "umiak:8000000:65536"), ((7_000_000, 65_536), (8_000_000, 65_536)));
-        assert_eq!(pools(subuid, "containers:9:70000"), ((5_000_000, 131_072), (9, 70_000)));
-        assert_eq!(pools(subuid, ""), (DEFAULT, DEFAULT));
+        assert_eq!(pools(users, "umiak:8000000:65536"), ((7_000_000, 65_536), (8_000_000, 65_536)));
+        assert_eq!(pools(users, "containers:9:70000"), ((5_000_000, 131_072), (9, 70_000)));
+        assert_eq!(pools(users, ""), (DEFAULT, DEFAULT));
     }
 
     #[test]
