@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn ranges_come_from_the_files_or_from_where_nobody_is() {
-        let subuid =
+        let users =
             "joe:1:5\numiakx:3:9\ncontainers:5000000:131072\numiak:7000000:65536\numiak:4294967295:9\n";
         assert_eq!(pools(users, "umiak:8000000:65536"), ((7_000_000, 65_536), (8_000_000, 65_536)));
         assert_eq!(pools(users, "containers:9:70000"), ((5_000_000, 131_072), (9, 70_000)));
