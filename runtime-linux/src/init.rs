@@ -199,22 +199,23 @@ pub(crate) fn identity(
 pub(crate) fn await_start(
     control: &OwnedFd,
     identity: &users::Identity,
-    terminal: Option<(OwnedFd, OwnedFd)>,
+    terminal: Option<rootfs::Pair>,
     stdio: &[OwnedFd],
 ) -> Result<()> {
-    let master = if let Some((master, slave)) = &terminal {
-        rustix::process::ioctl_tiocsctty(slave).at(Step::Terminal, "controlling terminal")?;
+    let master = if let Some((master, slave)) = terminal {
+        rustix::process::ioctl_tiocsctty(&slave).at(Step::Terminal, "controlling terminal")?;
         let owner = Some(rustix::process::Uid::from_raw(identity.uid));
-        rustix::fs::fchown(slave, owner, None).at(Step::Terminal, "owner")?;
+        rustix::fs::fchown(&slave, owner, None).at(Step::Terminal, "owner")?;
         (0..3).try_for_each(|n| sys::place(slave.as_fd(), n)).at(Step::Terminal, "standard streams")?;
-        vec![master.as_fd()]
+        vec![master]
     } else {
         for (fd, n) in stdio.iter().zip(0..) {
             sys::place(fd.as_fd(), n).at(Step::Begin, "standard streams")?;
         }
         Vec::new()
     };
-    wire::report(control, &Report::Ready, &master).at(Step::Begin, "control socket")?;
+    let beside: Vec<_> = master.iter().map(AsFd::as_fd).collect();
+    wire::report(control, &Report::Ready, &beside).at(Step::Begin, "control socket")?;
     let started = wire::receive(control).at(Step::Begin, "control socket")?.0;
     if started.is_empty() {
         sys::exit_now(125); // the host process is gone, or wants no container any more

@@ -23,6 +23,9 @@ const STRICT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
+/// A terminal: the host's end and the process's.
+pub(crate) type Pair = (OwnedFd, OwnedFd);
+
 fn propagate(propagation: Propagation) -> u64 {
     match propagation {
         Propagation::Private => 1 << 18,
@@ -83,7 +86,7 @@ pub(crate) fn prepare(
     plan: &Plan,
     shm: Option<OwnedFd>,
     prepared: Option<Prepared>,
-) -> Result<(Tree, Option<(OwnedFd, OwnedFd)>)> {
+) -> Result<(Tree, Option<Pair>)> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     let (root, sources) = match prepared {
         Some(Prepared { root, sources }) => (Some(root), sources),
@@ -156,10 +159,11 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer, shared: Option<OwnedFd>) -> 
     let grouped = plan.inside.as_ref().is_none_or(|ids| ids.has_gid(5));
     let pts = if grouped { pts.as_slice() } else { &pts[..3] };
     let shm = [("mode", Some("1777")), ("size", Some(size.as_str()))];
-    let mut inner: Vec<(&str, &str, &[(&str, Option<&str>)], _)> = vec![
+    let none: &[(&str, Option<&str>)] = &[];
+    let mut inner = vec![
         ("pts", "devpts", pts, NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC),
         // The queues of the IPC namespace that the process is in, whosever that is.
-        ("mqueue", "mqueue", &[], STRICT),
+        ("mqueue", "mqueue", none, STRICT),
     ];
     if plan.shm == Shm::Own {
         inner.push(("shm", "tmpfs", shm.as_slice(), STRICT));
@@ -204,7 +208,7 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer, shared: Option<OwnedFd>) -> 
 
 /// A terminal from the container's own devpts: (master, slave). The slave is opened by the master, not by its path,
 /// which could be something else (CVE-2025-52565), and becomes `/dev/console`.
-fn terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> {
+fn terminal(tree: &Tree, size: crate::WindowSize) -> Result<Pair> {
     let step = Step::Terminal;
     let (master, slave) = open_terminal(tree, size)?;
     let place = tree.target("/dev/console", false).at(step, "/dev/console")?;
@@ -215,7 +219,7 @@ fn terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> 
 
 /// The terminal alone: (master, slave). What is opened is seen to be the multiplexer of a devpts: in a container that runs,
 /// the path may be anything.
-pub(crate) fn open_terminal(tree: &Tree, size: crate::WindowSize) -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn open_terminal(tree: &Tree, size: crate::WindowSize) -> Result<Pair> {
     const DEVPTS: u64 = 0x1cd1;
     let (step, subject) = (Step::Terminal, "/dev/pts/ptmx");
     let place = tree.open(subject, OFlags::PATH).at(step, subject)?;

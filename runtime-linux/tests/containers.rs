@@ -579,7 +579,7 @@ fn exec_has_a_terminal_of_its_own() {
             ExecPlan { terminal: Some(WindowSize { rows: 3, cols: 7 }), ..like(&first, &plan, "true") };
         match exec(Path::new(EXE), &wanted, first.pidfd(), Stdio::Terminal) {
             Err(SpawnError::Init(failure)) => {
-                assert!(failure.to_string().contains("multiplexer"), "{failure}")
+                assert!(failure.to_string().contains("multiplexer"), "{failure}");
             }
             other => panic!("{other:?}"),
         }

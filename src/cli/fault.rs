@@ -53,6 +53,9 @@ pub(super) enum Fault {
     /// `--cidfile` names a file that is there.
     #[error("container ID file found, make sure the other container isn't running or delete {}", .0.display())]
     CidFile(PathBuf),
+    /// The host's `ps`, or what it wrote.
+    #[error("ps: {0}")]
+    Ps(String),
     /// `port` of a port that is not published.
     #[error("No public port '{port}' published for {container}")]
     NoPublicPort {
@@ -80,6 +83,7 @@ impl Kind for Fault {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
+            Self::Ps(_) => ErrorKind::InvalidInput,
             Self::NoPublicPort { .. } => ErrorKind::NotFound,
             Self::Template(_) | Self::Flag { .. } | Self::Conflict(_) | Self::NoTerminal => {
                 ErrorKind::InvalidInput

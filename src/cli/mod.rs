@@ -30,8 +30,11 @@ mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
+mod top;
 mod unpause;
+mod update;
 mod usage;
 mod version;
 mod wait;
@@ -157,6 +160,9 @@ commands! {
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
+        Update(Box<update::Update>) = "update",
+        Top(top::Top) = "top",
+        Stats(stats::Stats) = "stats",
         Exec(exec::Exec) = "exec",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
@@ -191,6 +197,9 @@ commands! {
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
+        Update(Box<update::Update>) = "update",
+        Top(top::Top) = "top",
+        Stats(stats::Stats) = "stats",
         Attach(attach::Attach) = "attach",
         Exec(exec::Exec) = "exec",
         Pause(pause::Pause) = "pause",

@@ -86,6 +86,7 @@ impl Engine {
             state: RunState::default(),
         };
         self.resolve_joins(&mut container)?;
+        self.resolve_mounts(&mut container)?;
         let lock = self.assign_ids(&mut container)?;
         self.insert(&mut container)?;
         drop(lock);
@@ -161,7 +162,7 @@ fn own_program(image: &Image) -> ImageConfig {
     config
 }
 
-fn random_bytes() -> Result<[u8; 32], EngineError> {
+pub(super) fn random_bytes() -> Result<[u8; 32], EngineError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|source| EngineError::Random { source })?;
     Ok(bytes)

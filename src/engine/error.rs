@@ -41,6 +41,10 @@ pub enum EngineError {
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
     #[error(transparent)]
+    Mount(#[from] super::MountError),
+    #[error(transparent)]
+    VolumeName(#[from] crate::model::VolumeNameError),
+    #[error(transparent)]
     Merge(#[from] MergeError),
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -143,8 +147,12 @@ impl EngineError {
             Self::Executor(error) => error,
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
+            Self::Mount(error) => error,
+            Self::VolumeName(error) => error,
             Self::Join(error) => error,
             Self::Check(error) => error,
+            Self::Check(error) => error,
+            Self::Join(error) => error,
             _ => return None,
         })
     }

@@ -15,6 +15,7 @@ mod images;
 mod inspect;
 mod joins;
 mod merge;
+mod mounts;
 pub mod progress;
 mod pull;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
@@ -22,6 +23,7 @@ mod pull;
 mod rootless;
 mod run;
 mod session;
+mod volumes;
 mod wants;
 
 use std::cell::OnceCell;
@@ -40,8 +42,10 @@ pub use exec::ExecOptions;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{HealthWish, MergeError, Wishes, merge};
+pub use mounts::MountError;
 pub use pull::{PullStatus, Pulled};
 pub use session::{Control, Output, Session};
+pub use volumes::VolumeView;
 
 /// Where the engine's files are; what is `None` is the default for this user.
 #[derive(Debug, Clone, Default)]

@@ -89,6 +89,13 @@ impl Engine {
                 return Err(error.into());
             }
         };
+        let mounts = match self.mounts(container, &rootfs) {
+            Ok(mounts) => mounts,
+            Err(error) => {
+                process.cancel();
+                return Err(error);
+            }
+        };
         let launch = Launch {
             root: self.root.clone(),
             run,
@@ -96,7 +103,7 @@ impl Engine {
             exe,
             container: container.clone(),
             rootfs,
-            mounts: Vec::new(),
+            mounts,
             joins,
             window,
             guest_memory: Some(self.guest_memory()),

@@ -263,6 +263,51 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::value(Refused::text(message)))
 }
 
+/// The limits that `run`, `create` and `update` take, as typed.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Limits<'a> {
+    pub(in crate::cli) memory: Option<u64>,
+    pub(in crate::cli) memory_swap: Option<i64>,
+    pub(in crate::cli) memory_reservation: Option<u64>,
+    pub(in crate::cli) cpus: Option<i64>,
+    pub(in crate::cli) cpu_shares: Option<i64>,
+    pub(in crate::cli) cpu_period: Option<i64>,
+    pub(in crate::cli) cpu_quota: Option<i64>,
+    pub(in crate::cli) cpuset_cpus: Option<&'a str>,
+    pub(in crate::cli) cpuset_mems: Option<&'a str>,
+    pub(in crate::cli) blkio_weight: Option<u16>,
+}
+
+/// Limits as the engine takes them: 0 is none, as with docker.
+pub(in crate::cli) fn resources(limits: &Limits<'_>) -> Result<Resources, Fault> {
+    let shares = match limits.cpu_shares.map(u64::try_from) {
+        None => None,
+        Some(Ok(shares)) => Some(shares),
+        Some(Err(_)) => {
+            let shares = limits.cpu_shares.unwrap_or_default();
+            return refuse(format!("invalid CPU shares ({shares}): value must be a positive integer"));
+        }
+    };
+    let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    // A negative number of processors is none that a host has, and refused with those that are too large; a negative
+    // period is refused with those that are too short.
+    let cpus = |nano: i64| u64::try_from(nano).unwrap_or(u64::MAX);
+    let period = |period: i64| u64::try_from(period).unwrap_or(1);
+    Ok(Resources {
+        memory: limits.memory.filter(|bytes| *bytes > 0),
+        memory_swap: limits.memory_swap.filter(|swap| *swap != 0),
+        memory_reservation: limits.memory_reservation.filter(|bytes| *bytes > 0),
+        nano_cpus: limits.cpus.filter(|nano| *nano != 0).map(cpus),
+        cpu_shares: shares.filter(|shares| *shares > 0),
+        cpu_period: limits.cpu_period.filter(|period| *period != 0).map(period),
+        cpu_quota: limits.cpu_quota.filter(|quota| *quota != 0),
+        cpuset_cpus: text(limits.cpuset_cpus),
+        cpuset_mems: text(limits.cpuset_mems),
+        blkio_weight: limits.blkio_weight.filter(|weight| *weight > 0),
+        ..Resources::default()
+    })
+}
+
 impl Flags {
     /// What is wrong with them, without a look at the store.
     pub(in crate::cli) fn check(&self) -> Result<(), Fault> {
@@ -452,49 +497,30 @@ impl Flags {
                 }
             },
         };
-        let shares = match self.cpu_shares {
-            None => None,
-            Some(shares) => match u64::try_from(shares) {
-                Ok(shares) => Some(shares),
-                Err(_) => {
-                    return refuse(format!(
-                        "invalid CPU shares ({shares}): value must be a positive integer"
-                    ));
-                }
-            },
-        };
-        let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let memory = self.memory.filter(|bytes| *bytes > 0);
+        let limits = resources(&Limits {
+            memory: self.memory,
+            memory_swap: self.memory_swap,
+            memory_reservation: self.memory_reservation,
+            cpus: self.cpus,
+            cpu_shares: self.cpu_shares,
+            cpu_period: self.cpu_period,
+            cpu_quota: self.cpu_quota,
+            cpuset_cpus: self.cpuset_cpus.as_deref(),
+            cpuset_mems: self.cpuset_mems.as_deref(),
+            blkio_weight: self.blkio_weight,
+        })?;
         // Docker's rule: without a word about it, as much swap as memory.
-        let swap = self
-            .memory_swap
-            .filter(|swap| *swap != 0)
-            .or_else(|| memory.and_then(|bytes| i64::try_from(bytes.saturating_mul(2)).ok()));
+        let twice = || limits.memory.and_then(|bytes| i64::try_from(bytes.saturating_mul(2)).ok());
         Ok(Resources {
-            memory,
-            memory_swap: swap,
-            memory_reservation: self.memory_reservation.filter(|bytes| *bytes > 0),
+            memory_swap: limits.memory_swap.or_else(twice),
             memory_swappiness: swappiness,
             oom_kill_disable: self.oom_kill_disable,
-            // A negative number is none that any host has, and is refused with those that are too large.
-            nano_cpus: self
-                .cpus
-                .filter(|nano| *nano != 0)
-                .map(|nano| u64::try_from(nano).unwrap_or(u64::MAX)),
-            cpu_shares: shares.filter(|shares| *shares > 0),
-            cpu_period: self
-                .cpu_period
-                .filter(|period| *period != 0)
-                .map(|period| u64::try_from(period).unwrap_or(1)),
-            cpu_quota: self.cpu_quota.filter(|quota| *quota != 0),
-            cpuset_cpus: text(&self.cpuset_cpus),
-            cpuset_mems: text(&self.cpuset_mems),
             pids_limit: self.pids_limit.filter(|limit| *limit > 0),
-            blkio_weight: self.blkio_weight.filter(|weight| *weight > 0),
             device_read_bps: self.device_read_bps.clone(),
             device_write_bps: self.device_write_bps.clone(),
             device_read_iops: self.device_read_iops.clone(),
             device_write_iops: self.device_write_iops.clone(),
+            ..limits
         })
     }
 

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::engine::progress::{Progress, Silent};
 use crate::model::Container;
 
-pub(super) use flags::Flags;
+pub(super) use flags::{Flags, Limits, resources};
 
 /// Create a new container
 #[derive(Debug, Args)]

@@ -41,9 +41,9 @@ async fn enter(
 ) -> Result<Result<Made, ExecError>, String> {
     let process = process(subject, program)?;
     let ((stdin, input), (out, stdout), (err, stderr)) = (pipe()?, pipe()?, pipe()?);
-    let stdio = Stdio::Files { stdin, stdout, stderr };
     let exec = task.exec().ok_or("the ability is gone")?;
-    let made = exec.exec(ExecRequest { process, privileged: false, stdio }).await;
+    let request = ExecRequest { process, privileged: false, stdio: Stdio::Files { stdin, stdout, stderr } };
+    let made = exec.exec(request).await;
     Ok(made.map(|task| Made { task, stdin: input, stdout: Output::of(out), stderr: Output::of(err) }))
 }
 
@@ -164,14 +164,12 @@ pub(super) async fn exec_late(subject: &dyn Subject) -> Outcome {
 /// A container that copies its input, paused.
 async fn paused(subject: &dyn Subject, program: &Program) -> Result<Option<Made>, String> {
     let made = start(subject, program).await?;
-    match made.task.pause() {
-        Some(pause) => pause.pause().await.map_err(|error| say(&error))?,
-        None => {
-            delete(made.task).await?;
-            return Ok(None);
-        }
+    if let Some(pause) = made.task.pause() {
+        pause.pause().await.map_err(|error| say(&error))?;
+        return Ok(Some(made));
     }
-    Ok(Some(made))
+    delete(made.task).await?;
+    Ok(None)
 }
 
 pub(super) async fn pause_holds(subject: &dyn Subject) -> Outcome {

@@ -11,6 +11,7 @@
 mod exec;
 mod failure;
 mod inside;
+mod mounts;
 mod namespaces;
 mod pause;
 mod plan;

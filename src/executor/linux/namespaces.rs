@@ -36,16 +36,13 @@ fn peer(container: &str, pid: Option<u32>) -> Result<Peer, ExecError> {
     Ok(Peer { pid, cgroup })
 }
 
-fn namespace(
-    flag: &'static str,
-    mode: &NamespaceMode,
-    join: Option<Option<u32>>,
-) -> Result<Namespace, ExecError> {
+/// `join` is the process to join, or the flag of a kind that docker knows no joining of.
+fn namespace(mode: &NamespaceMode, join: Result<Option<u32>, &'static str>) -> Result<Namespace, ExecError> {
     match (mode, join) {
         (NamespaceMode::Private | NamespaceMode::Shareable | NamespaceMode::None, _) => Ok(Namespace::New),
         (NamespaceMode::Host, _) => Ok(Namespace::Inherit),
-        (NamespaceMode::Container(of), Some(pid)) => Ok(Namespace::Join(peer(of, pid)?)),
-        (NamespaceMode::Container(_), None) => {
+        (NamespaceMode::Container(of), Ok(pid)) => Ok(Namespace::Join(peer(of, pid)?)),
+        (NamespaceMode::Container(_), Err(flag)) => {
             let error = NamespaceError::Mode { flag, mode: mode.clone() };
             Err(ExecError::failed(ErrorKind::InvalidInput, "choosing namespaces", error))
         }
@@ -60,10 +57,10 @@ pub(super) fn apply(plan: &mut Plan, request: &Create) -> Result<(), ExecError> 
         NetworkMode::Host => Network::Host,
         NetworkMode::Container(of) => Network::Join(peer(of, joins.network)?),
     };
-    plan.namespaces.pid = namespace("--pid", &host.pid, Some(joins.pid))?;
-    plan.namespaces.ipc = namespace("--ipc", &host.ipc, Some(joins.ipc))?;
-    plan.namespaces.uts = namespace("--uts", &host.uts, None)?;
-    plan.namespaces.cgroup = namespace("--cgroupns", &host.cgroupns, None)?;
+    plan.namespaces.pid = namespace(&host.pid, Ok(joins.pid))?;
+    plan.namespaces.ipc = namespace(&host.ipc, Ok(joins.ipc))?;
+    plan.namespaces.uts = namespace(&host.uts, Err("--uts"))?;
+    plan.namespaces.cgroup = namespace(&host.cgroupns, Err("--cgroupns"))?;
     plan.shm = match &host.ipc {
         NamespaceMode::Private | NamespaceMode::Shareable => Shm::Own,
         NamespaceMode::None => Shm::None,
@@ -83,15 +80,15 @@ mod tests {
         use NamespaceMode::{Container, Host, None as Without, Private, Shareable};
         let peer = |pid| Peer { pid, cgroup: "abc".into() };
         for (mode, join, wanted) in [
-            (Private, None, Some(Namespace::New)),
-            (Shareable, Some(None), Some(Namespace::New)),
-            (Without, Some(None), Some(Namespace::New)),
-            (Host, None, Some(Namespace::Inherit)),
-            (Container("abc".into()), Some(Some(5)), Some(Namespace::Join(peer(5)))),
-            (Container("abc".into()), Some(None), None),
-            (Container("abc".into()), None, None),
+            (Private, Err("--x"), Some(Namespace::New)),
+            (Shareable, Ok(None), Some(Namespace::New)),
+            (Without, Ok(None), Some(Namespace::New)),
+            (Host, Err("--x"), Some(Namespace::Inherit)),
+            (Container("abc".into()), Ok(Some(5)), Some(Namespace::Join(peer(5)))),
+            (Container("abc".into()), Ok(None), None),
+            (Container("abc".into()), Err("--x"), None),
         ] {
-            assert_eq!(namespace("--x", &mode, join).ok(), wanted, "{mode:?} {join:?}");
+            assert_eq!(namespace(&mode, join).ok(), wanted, "{mode:?} {join:?}");
         }
     }
 }

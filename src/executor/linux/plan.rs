@@ -35,7 +35,7 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     if let Stdio::Terminal(WindowSize { rows, cols }) = request.stdio {
         plan.terminal = Some(runtime_linux::WindowSize { rows, cols });
     }
-    plan.mounts = name_files(request)?;
+    plan.mounts = super::mounts::all(name_files(request)?, &request.mounts);
     let limits = super::resources::limits(&request.host.resources)?;
     plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits });
     if let Some(ids) = request.host.ids {

@@ -55,11 +55,7 @@ impl Process {
     }
 
     /// The end, if it has come; `after` is asked once, when it is first seen, whether it was for want of memory.
-    fn poll_exit(
-        &self,
-        state: &mut State,
-        after: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Exit>, ExecError> {
+    fn poll_exit(state: &mut State, after: &(dyn Fn() -> bool + Sync)) -> Result<Option<Exit>, ExecError> {
         if state.exit.is_none() {
             let ended = state.created.try_wait().map_err(|error| {
                 ExecError::failed(ErrorKind::Internal, "asking for the end of the container's process", error)
@@ -74,7 +70,7 @@ impl Process {
             let mut ready = self.ended.readable().await.map_err(|error| {
                 ExecError::failed(ErrorKind::Internal, "waiting for the container's process", error)
             })?;
-            match self.poll_exit(&mut self.state(), after)? {
+            match Self::poll_exit(&mut self.state(), after)? {
                 Some(exit) => return Ok(exit),
                 None => ready.clear_ready(),
             }
@@ -84,7 +80,7 @@ impl Process {
     pub(super) fn signal(&self, signal: u8, after: &(dyn Fn() -> bool + Sync)) -> Result<(), ExecError> {
         let mut state = self.state();
         // A process that has ended but was not reaped takes signals without a word.
-        if self.poll_exit(&mut state, after)?.is_some() {
+        if Self::poll_exit(&mut state, after)?.is_some() {
             return Err(ExecError::NotRunning);
         }
         state.created.signal(signal.into()).map_err(|error| match error.raw_os_error() {

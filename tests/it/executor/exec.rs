@@ -216,7 +216,7 @@ async fn containers_share_processes_and_memory() {
     let mut name = String::new();
     let (first, mut ready) =
         run(&subject, 6, "echo shared > /dev/shm/f; echo ready; exec sleep 1000", |create| {
-            name = create.id.to_string()
+            name = create.id.to_string();
         })
         .await;
     ready.read_exact(&mut [0; 6]).expect("the word");

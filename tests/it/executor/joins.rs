@@ -1,4 +1,4 @@
-//! Containers that share another's network, by the command line.
+//! Containers that share namespaces of others or of the host, by the command line.
 
 use crate::support::host::Host;
 use crate::support::{registry, require};
@@ -39,4 +39,59 @@ fn a_wasm_container_has_no_network_to_share() {
     let image = format!("{}/wasm/hello:artifact-p1", registry::address());
     host.umiak(&["run", "--rm", "--platform", "wasi/wasm", "--network", "container:x", &image])
         .fails(125, &["wasm", "share namespaces"]);
+}
+
+#[test]
+fn processes_and_memory_are_shared_by_name() {
+    require!(root, registry);
+    let (host, image) = (Host::new(), registry::busybox());
+    let script = "echo shared > /dev/shm/f; exec sleep 1000";
+    host.umiak(&["run", "-d", "--name", "one", "--ipc", "shareable", &image, "sh", "-c", script]).exits(0);
+    let look = [
+        "--pid",
+        "container:one",
+        "--ipc",
+        "container:one",
+        &image,
+        "sh",
+        "-c",
+        "cat /dev/shm/f /proc/1/comm",
+    ];
+    let run = |flags: &[&str]| host.umiak(&[&["run", "--rm"], flags].concat());
+    assert_eq!(run(&look).exits(0).stdout, "shared\nsleep\n");
+    for (flags, kind) in [(["--pid", "container:one"], "PID"), (["--ipc", "container:one"], "IPC")] {
+        // Made while it runs, started when it does not.
+        let args = [&["create"][..], &flags, &[&image, "true"]].concat();
+        if kind == "PID" {
+            host.umiak(&["kill", "one"]).exits(0);
+        }
+        let id = host.umiak(&args).exits(0).text().to_owned();
+        host.umiak(&["start", &id]).fails(1, &["cannot join", kind, "one", "not running"]);
+        host.umiak(&["rm", &id]).exits(0);
+        run(&[&flags[..], &[&image, "true"]].concat()).fails(125, &["cannot join", kind, "not running"]);
+    }
+    host.umiak(&["rm", "one"]).exits(0);
+    run(&["--pid", "container:one", &image, "true"]).fails(125, &["o such container: one"]);
+    assert_eq!(host.umiak(&["ps", "-aq"]).exits(0).stdout, "");
+}
+
+#[test]
+fn the_hosts_namespaces_and_a_reaper_by_flags() {
+    require!(root, registry);
+    let (host, image) = (Host::new(), registry::busybox());
+    for (flag, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--uts", "uts"), ("--cgroupns", "cgroup")] {
+        let link = format!("/proc/self/ns/{kind}");
+        let ours = std::fs::read_link(&link).expect("a namespace").to_string_lossy().into_owned();
+        let see = |mode: &str| {
+            let args = ["run", "--rm", flag, mode, &image, "readlink", &link];
+            host.umiak(&args).exits(0).text().to_owned()
+        };
+        assert_eq!(see("host"), ours, "{flag}");
+        assert_ne!(see(if ["pid", "uts"].contains(&kind) { "" } else { "private" }), ours, "{flag}");
+    }
+    host.umiak(&["run", "--rm", "--uts", "host", "-h", "x", &image, "true"])
+        .fails(125, &["conflicting options: hostname and the UTS mode"]);
+    let out = host.umiak(&["run", "--rm", "--init", &image, "sh", "-c", "cat /proc/1/comm; exit 6"]).exits(6);
+    assert_eq!(out.stdout, "umiak-init\n");
+    host.umiak(&["run", "--rm", "--init", &image, "nosuch"]).exits(127);
 }

@@ -205,6 +205,12 @@ fn limits_are_refused_where_none_can_be_set() {
         let out = user.umiak(&["run", "--rm", "-q", flag, value, &image, "true"]);
         out.fails(125, &["limits cannot be set without a delegated control group", flag]);
     }
+    user.umiak(&["run", "-d", "--name", "one", &image, "sleep", "1000"]).exits(0);
+    let out = user.umiak(&["update", "--memory", "64m", "one"]);
+    out.fails(1, &["limits cannot be set without a delegated control group: --memory"]);
+    let top = user.umiak(&["top", "one"]).exits(0).stdout;
+    assert!(top.contains("sleep 1000"), "{top}");
+    user.umiak(&["rm", "-f", "one"]).exits(0);
     user.umiak(&["create", "--userns", "auto", &image]).fails(1, &["needs root"]);
     user.nothing_is_left();
 }

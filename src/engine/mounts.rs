@@ -1,0 +1,275 @@
+//! What is mounted into a container: decided in two steps.
+//!
+//! When a container is made, its record takes everything that was asked for: `-v`, `--mount`, `--tmpfs`, then what
+//! `--volumes-from` brings, then the image's volumes; of several for one path the first counts. Anonymous volumes get names.
+//! When it starts, names become directories, missing directories of `-v` are made, and an empty volume is filled from the
+//! image. An image's path is followed inside the container's root only, through open directories: what an image says of its
+//! volumes reaches no file of the host (CVE-2022-23648).
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::Dir;
+
+use crate::executor::Mount;
+use crate::model::{self, Container, ErrorKind, Kind, MountSource, Propagation, Root};
+
+use super::{Engine, EngineError};
+
+/// A mount that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The host has no such file.
+    #[error("invalid mount config for type \"bind\": bind source path does not exist: {}", path.display())]
+    NoSource {
+        /// The source.
+        path: PathBuf,
+    },
+    /// The source cannot be looked at, or made.
+    #[error("error while creating mount source path '{}'", path.display())]
+    Source {
+        /// The source.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory inside a volume.
+    #[error("cannot access path `{subpath}` of volume `{volume}`")]
+    Subpath {
+        /// The volume.
+        volume: String,
+        /// The path inside it.
+        subpath: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `--volumes-from` with an unknown mode.
+    #[error("invalid volumes-from specification `{text}`: the mode is ro or rw")]
+    VolumesFrom {
+        /// As given.
+        text: String,
+    },
+}
+
+impl Kind for MountError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSource { .. } | Self::Subpath { .. } | Self::VolumesFrom { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::Source { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoSource { .. } => vec!["make it first, or use -v, which makes a directory".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// Completes the mounts of a record that is being made, and makes the directories of its volumes.
+    pub(super) fn resolve_mounts(&self, container: &mut Container) -> Result<(), EngineError> {
+        let host = &container.host;
+        if host.mounts.is_empty() && host.volumes_from.is_empty() && container.config.volumes.is_empty() {
+            return Ok(());
+        }
+        let mut mounts = host.mounts.clone();
+        let mut taken: BTreeSet<String> = mounts.iter().map(|mount| mount.target.clone()).collect();
+        for text in &host.volumes_from {
+            for mount in self.volumes_of(text)? {
+                if taken.insert(mount.target.clone()) {
+                    mounts.push(mount);
+                }
+            }
+        }
+        for target in &container.config.volumes {
+            let target = clean(target);
+            if taken.insert(target.clone()) {
+                let source = MountSource::Volume {
+                    name: String::new(),
+                    anonymous: true,
+                    no_copy: false,
+                    subpath: String::new(),
+                };
+                mounts.push(model::Mount { source, target, read_only: false });
+            }
+        }
+        for mount in &mut mounts {
+            match &mut mount.source {
+                MountSource::Volume { name, anonymous, .. } => {
+                    if name.is_empty() {
+                        *name = hex::encode(super::create::random_bytes()?);
+                        *anonymous = true;
+                    }
+                    self.make_volume_files(name)?;
+                }
+                MountSource::Bind { path, create: false, .. } if !path.exists() => {
+                    return Err(MountError::NoSource { path: path.clone() }.into());
+                }
+                MountSource::Bind { .. } | MountSource::Tmpfs { .. } => {}
+            }
+        }
+        container.host.mounts = mounts;
+        Ok(())
+    }
+
+    /// `NAME[:ro|rw]`: what another container has mounted, but for memory.
+    fn volumes_of(&self, text: &str) -> Result<Vec<model::Mount>, EngineError> {
+        let (name, read_only) = match text.rsplit_once(':') {
+            None => (text, false),
+            Some((name, "ro")) => (name, true),
+            Some((name, "rw")) => (name, false),
+            Some(_) => return Err(MountError::VolumesFrom { text: text.to_owned() }.into()),
+        };
+        let mut mounts = self.container(name)?.container.host.mounts;
+        mounts.retain(|mount| !matches!(mount.source, MountSource::Tmpfs { .. }));
+        for mount in &mut mounts {
+            mount.read_only |= read_only;
+        }
+        Ok(mounts)
+    }
+
+    /// What a container that is about to start has mounted, the shallow first.
+    pub(super) fn mounts(&self, container: &Container, root: &Root) -> Result<Vec<Mount>, EngineError> {
+        let mut mounts = Vec::new();
+        for mount in &container.host.mounts {
+            mounts.push(match &mount.source {
+                MountSource::Bind { path, propagation, non_recursive, create } => {
+                    bind_source(path, *create)?;
+                    Mount::Bind {
+                        source: path.clone(),
+                        target: mount.target.clone(),
+                        read_only: mount.read_only,
+                        recursive: !non_recursive,
+                        propagation: *propagation,
+                    }
+                }
+                MountSource::Volume { name, no_copy, subpath, .. } => {
+                    self.make_volume_files(name)?;
+                    if !no_copy && subpath.is_empty() {
+                        self.store()?.volumes().fill(name, || image_directory(root, &mount.target))?;
+                    }
+                    Mount::Bind {
+                        source: self.volume_source(name, subpath)?,
+                        target: mount.target.clone(),
+                        read_only: mount.read_only,
+                        recursive: true,
+                        propagation: Propagation::Rprivate,
+                    }
+                }
+                MountSource::Tmpfs { size, mode, options } => Mount::Tmpfs {
+                    target: mount.target.clone(),
+                    size: *size,
+                    mode: *mode,
+                    read_only: mount.read_only,
+                    options: options.clone(),
+                },
+            });
+        }
+        Ok(mounts)
+    }
+
+    /// A volume's directory, or one inside it that no link leads out of.
+    fn volume_source(&self, name: &str, subpath: &str) -> Result<PathBuf, EngineError> {
+        let data = self.store()?.volumes().data(name);
+        if subpath.is_empty() {
+            return Ok(data);
+        }
+        let found = (|| {
+            let inside = Dir::open_ambient_dir(&data, cap_std::ambient_authority())?;
+            // Resolved by open directories; the name that is left is then free of links.
+            inside.canonicalize(subpath).map(|path| data.join(path))
+        })();
+        found.map_err(|source| {
+            MountError::Subpath { volume: name.to_owned(), subpath: subpath.to_owned(), source }.into()
+        })
+    }
+}
+
+/// An image's path without `.`, `..` and doubled slashes, absolute.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn bind_source(path: &Path, create: bool) -> Result<(), MountError> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && create => std::fs::create_dir_all(path)
+            .map_err(|source| MountError::Source { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(MountError::NoSource { path: path.to_owned() })
+        }
+        Err(source) => Err(MountError::Source { path: path.to_owned(), source }),
+    }
+}
+
+/// The directory of the container's root that a volume covers; `None` when there is none.
+#[cfg(target_os = "linux")]
+fn image_directory(root: &Root, target: &str) -> io::Result<Option<Dir>> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = match root {
+        Root::Overlay { lower, upper, work } => {
+            runtime_linux::detached::overlay_fd(lower, Some((upper, work)))?
+        }
+        Root::Directory(path) => rustix::fs::open(path, flags, Mode::empty())?,
+    };
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(&top, target, flags, Mode::empty(), inside) {
+        Ok(found) => Ok(Some(Dir::from_std_file(found.into()))),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The directory of the container's root that a volume covers; `None` when there is none.
+#[cfg(not(target_os = "linux"))]
+fn image_directory(root: &Root, target: &str) -> io::Result<Option<Dir>> {
+    let Root::Directory(path) = root else { return Ok(None) };
+    let top = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
+    match top.open_dir(target.trim_start_matches('/')) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_path_stays_below_the_root() {
+        for (path, expected) in
+            [("/a/b", "/a/b"), ("a", "/a"), ("/../../etc", "/etc"), ("//x/./y/../z/", "/x/z"), ("/..", "/")]
+        {
+            assert_eq!(clean(path), expected);
+        }
+    }
+
+    #[test]
+    fn a_source_is_made_only_for_those_who_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        assert!(matches!(bind_source(&path, false), Err(MountError::NoSource { .. })));
+        bind_source(&path, true).unwrap();
+        assert!(path.is_dir());
+        bind_source(&path, false).unwrap();
+    }
+}
