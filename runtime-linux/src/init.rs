@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::Tree;
 use crate::plan::{Network, Plan, Rlimit};
+use crate::remap::{self, Prepared};
 use crate::sys::{self, Cloned, Instruction};
 use crate::userns::IdMappings;
 use crate::wire::{self, Job, Payload, Report};
@@ -59,7 +60,7 @@ fn run(zero: &OwnedFd) -> Result<Never> {
     let Payload { job, filter } = payload;
     let filter = filter.as_deref().map(wire::unpack);
     match job {
-        Job::Container(plan) => {
+        Job::Container(mut plan) => {
             let shm = join::enter(&plan)?;
             let cgroup = match &plan.cgroup {
                 Some(cgroup) => {
@@ -72,10 +73,14 @@ fn run(zero: &OwnedFd) -> Result<Never> {
                 }
                 None => None,
             };
+            let (cgroup, prepared) = match plan.user_namespace.take() {
+                Some(ids) => (None, Some(remap::enter(&mut plan, &ids, &rest, cgroup)?)),
+                None => (cgroup, None),
+            };
             let born = sys::clone_init(flags(&plan), cgroup.as_ref().map(AsFd::as_fd));
             child_of(born.at(Step::Namespaces, "process")?, &control, |control| {
                 drop(cgroup);
-                first(control, &plan, filter.as_deref(), &rest, shm)
+                first(control, &plan, filter.as_deref(), &rest, (shm, prepared))
             })
         }
         Job::Exec(plan) => {
@@ -123,7 +128,7 @@ fn first(
     plan: &Plan,
     filter: Option<&[Instruction]>,
     stdio: &[OwnedFd],
-    shm: Option<OwnedFd>,
+    (shm, prepared): (Option<OwnedFd>, Option<Prepared>),
 ) -> Result<Never> {
     if plan.terminal.is_none() && stdio.len() != 3 {
         return Err(InitFailure::new(Step::Begin, "standard streams", Cause::Errno(libc::EBADMSG)));
@@ -142,7 +147,7 @@ fn first(
         sys::loopback_up().at(Step::Network, "lo")?;
     }
     set_oom_score(plan.oom_score_adj)?;
-    let (tree, terminal) = rootfs::prepare(plan, shm)?;
+    let (tree, terminal) = rootfs::prepare(plan, shm, prepared)?;
     set_rlimits(&plan.rlimits)?;
     let identity = identity(&tree, &plan.user, &plan.additional_groups, plan.inside.as_ref())?;
     working_directory(&tree, &plan.cwd, true)?;

@@ -33,6 +33,7 @@ mod mounts;
 mod nested;
 mod plan;
 mod reaper;
+mod remap;
 mod rootfs;
 pub mod seccomp;
 mod spawn;

@@ -92,6 +92,8 @@ pub struct Plan {
     /// The ids that there are, when the caller is in a user namespace (see [`crate::userns`]): what only the first
     /// namespace may do is then done in another way.
     pub inside: Option<crate::IdMappings>,
+    /// A user namespace of the container's own, with these ids of the caller's namespace; for a caller that is the host's root.
+    pub user_namespace: Option<crate::IdMappings>,
 }
 
 impl Plan {
@@ -129,6 +131,7 @@ impl Plan {
             privileged: false,
             cgroup: None,
             inside: None,
+            user_namespace: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the image is resolved while the host is still there: most runtime escapes were that.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::{self, Tree};
 use crate::nested::{self, Outer};
 use crate::plan::{Mount, Namespace, Plan, Propagation, Root, Shm};
+use crate::remap::{self, Prepared};
 
 const RDONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -32,12 +34,15 @@ fn propagate(propagation: Propagation) -> u64 {
     }
 }
 
-/// Opens the sources of the bind mounts, one for each mount of the plan.
-fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
+/// Opens the sources of the bind mounts, one for each mount of the plan; with the ids of a user namespace where there is one.
+pub(crate) fn sources(plan: &Plan, space: Option<&OwnedFd>) -> Result<Vec<Option<OwnedFd>>> {
     let open = |mount: &Mount| match mount {
         Mount::Bind { source, recursive, read_only, propagation, .. } => {
             let subject = source.display().to_string();
-            let fd = mounts::source(source, *recursive).at(Step::Source, &subject)?;
+            let fd = match space {
+                Some(space) => remap::mapped(source, *recursive, space, Step::Source)?,
+                None => mounts::source(source, *recursive).at(Step::Source, &subject)?,
+            };
             crate::sys::mount_setattr(&fd, 0, propagate(*propagation), *recursive)
                 .at(Step::Source, &subject)?;
             if *read_only {
@@ -51,13 +56,15 @@ fn sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>> {
 }
 
 /// Goes into the new root and lets go of the old one.
-fn pivot(plan: &Plan) -> Result<Tree> {
-    let (mount, place) = match &plan.root {
-        Root::Overlay { lower, upper, work } => {
+fn pivot(plan: &Plan, made: Option<OwnedFd>) -> Result<Tree> {
+    // Root of the container's own user namespace may not go where the store is; any directory will do for a moment.
+    let (mount, place) = match (&plan.root, made) {
+        (_, Some(made)) => (made, &PathBuf::from("/proc")),
+        (Root::Overlay { lower, upper, work }, None) => {
             let mount = crate::detached::overlay_fd(lower, Some((upper, work)));
             (mount.at(Step::Root, upper.display().to_string())?, upper)
         }
-        Root::Directory(path) => {
+        (Root::Directory(path), None) => {
             (mounts::source(path, true).at(Step::Root, path.display().to_string())?, path)
         }
     };
@@ -75,13 +82,20 @@ fn pivot(plan: &Plan) -> Result<Tree> {
 }
 
 /// Everything about mounts; the terminal's descriptors when there is one.
-pub(crate) fn prepare(plan: &Plan, shm: Option<OwnedFd>) -> Result<(Tree, Option<Pair>)> {
+pub(crate) fn prepare(
+    plan: &Plan,
+    shm: Option<OwnedFd>,
+    prepared: Option<Prepared>,
+) -> Result<(Tree, Option<Pair>)> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    let sources = sources(plan)?;
+    let (root, sources) = match prepared {
+        Some(Prepared { root, sources }) => (Some(root), sources),
+        None => (None, sources(plan, None)?),
+    };
     let sys = if plan.privileged { STRICT } else { STRICT | MountAttrFlags::MOUNT_ATTR_RDONLY };
     let outer = Outer::open(plan, STRICT, sys)?;
     rustix::mount::mount_change("/", private).at(Step::Root, "/")?;
-    let tree = pivot(plan)?;
+    let tree = pivot(plan, root)?;
     mounts::attach(&outer.proc, tree.plain_directory("proc")?).at(Step::Mount, "/proc")?;
     let null = devices(plan, &tree, &outer, shm)?;
     let terminal = plan.terminal.map(|size| terminal(&tree, size)).transpose()?;

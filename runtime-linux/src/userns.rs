@@ -80,7 +80,7 @@ fn has(ranges: &[IdRange], id: u32) -> bool {
     ranges.iter().any(|range| id.checked_sub(range.inside).is_some_and(|offset| offset < range.count))
 }
 
-/// The text of `uid_map` (user_namespaces(7)).
+/// The text of `uid_map` (`user_namespaces(7)`).
 fn parse_map(text: &str) -> Vec<IdRange> {
     let line = |line: &str| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);
@@ -171,8 +171,8 @@ struct Subordinate {
     user: String,
     uids: Vec<(u32, u32)>,
     gids: Vec<(u32, u32)>,
-    newuidmap: PathBuf,
-    newgidmap: PathBuf,
+    map_users: PathBuf,
+    map_groups: PathBuf,
 }
 
 impl Subordinate {
@@ -187,8 +187,8 @@ impl Subordinate {
         if uids.is_empty() || gids.is_empty() {
             return None;
         }
-        let (newuidmap, newgidmap) = (program("newuidmap")?, program("newgidmap")?);
-        Some(Self { user: user.to_owned(), uids, gids, newuidmap, newgidmap })
+        let (map_users, map_groups) = (program("newuidmap")?, program("newgidmap")?);
+        Some(Self { user: user.to_owned(), uids, gids, map_users, map_groups })
     }
 }
 
@@ -256,13 +256,10 @@ fn with_subordinate(wanted: &Subordinate, uid: u32, gid: u32) -> Result<(), Ente
     let failed = |message: &str| EnterError::Map { user: wanted.user.clone(), message: message.to_owned() };
     let (mut ours, theirs) = UnixStream::pair().map_err(EnterError::Process)?;
     let own = std::process::id();
-    let child = match sys::fork().map_err(|errno| EnterError::Process(errno.into()))? {
-        None => {
-            drop(ours);
-            map_for(own, wanted, (uid, gid), theirs);
-            sys::exit_now(0)
-        }
-        Some(child) => child,
+    let Some(child) = sys::fork().map_err(|errno| EnterError::Process(errno.into()))? else {
+        drop(ours);
+        map_for(own, wanted, (uid, gid), theirs);
+        sys::exit_now(0)
     };
     drop(theirs);
     let made = sys::unshare_user();
@@ -298,10 +295,10 @@ fn map_for(pid: u32, wanted: &Subordinate, own: (u32, u32), mut channel: UnixStr
             .stderr(Stdio::piped())
             .spawn()
     };
-    let users = start(&wanted.newuidmap, own.0, &wanted.uids);
-    let groups = start(&wanted.newgidmap, own.1, &wanted.gids);
+    let users = start(&wanted.map_users, own.0, &wanted.uids);
+    let groups = start(&wanted.map_groups, own.1, &wanted.gids);
     let mut answer = String::from("done");
-    for (program, started) in [(&wanted.newuidmap, users), (&wanted.newgidmap, groups)] {
+    for (program, started) in [(&wanted.map_users, users), (&wanted.map_groups, groups)] {
         let problem = match started.and_then(std::process::Child::wait_with_output) {
             Ok(output) if output.status.success() => continue,
             Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use runtime_linux::{
-    CgroupPlan, Created, ExecPlan, Exit, Limits, Mount, Namespace, Namespaces, Network, Peer, Plan,
-    Propagation, Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups, exec, init, spawn,
+    CgroupPlan, Created, ExecPlan, Exit, IdMappings, IdRange, Limits, Mount, Namespace, Namespaces, Network,
+    Peer, Plan, Propagation, Rlimit, Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups,
+    exec, init, spawn,
 };
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -718,7 +719,95 @@ fn namespaces_are_shared() {
 
 type Test = (&'static str, fn());
 
+/// Ids that nobody has on a host under test.
+fn own_ids() -> IdMappings {
+    let range = vec![IdRange { inside: 0, outside: 1_500_000_000, count: 65_536 }];
+    IdMappings { uids: range.clone(), gids: range }
+}
+
+fn a_user_namespace_of_its_own() {
+    use std::os::unix::fs::MetadataExt;
+    let b = Box_::new("remap");
+    let data = b.dir.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("f"), "hello").unwrap();
+    std::os::unix::fs::chown(data.join("f"), Some(33), Some(4)).unwrap();
+    let script = "cat /proc/self/uid_map; stat -c %u:%g /etc/passwd /data/f; touch /made /data/new; echo x >/dev/null; \
+                  echo y >/dev/stderr; busybox chown 33:4 /made; busybox mv /etc /moved; busybox rm -r /moved; ls /etc; \
+                  busybox chroot / true && busybox ping -c1 -w2 127.0.0.1 >/dev/null && echo done";
+    let bind = Mount::Bind {
+        source: data.clone(),
+        target: "/data".into(),
+        read_only: false,
+        recursive: true,
+        propagation: Propagation::Private,
+    };
+    let plan = Plan {
+        user_namespace: Some(own_ids()),
+        mounts: vec![bind],
+        hostname: "boat".into(),
+        rlimits: vec![Rlimit { name: "nofile".into(), soft: 99, hard: 99 }],
+        oom_score_adj: Some(500),
+        ..b.limited(script, Limits { pids: Some(50), ..Limits::default() })
+    };
+    let (exit, text) = run(&plan);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let wanted = "0 1500000000 65536 0:0 33:4 y ls: /etc: No such file or directory done";
+    assert_eq!((exit, words.join(" ").as_str()), (Exit::Code(0), wanted));
+    // On disk everything has the ids that the image and the container gave it.
+    let owner = |path: &str| fs::symlink_metadata(b.dir.join(path)).map(|m| (m.uid(), m.gid())).unwrap();
+    assert_eq!((owner("upper/made"), owner("data/new"), owner("upper")), ((33, 4), (0, 0), (0, 0)));
+
+    let sleeper = Plan { args: ["sleep", "100"].map(str::to_owned).into(), ..plan.clone() };
+    let process = running(&sleeper);
+    let status = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", process.pid())).unwrap();
+    assert!(status("status").contains("Uid:\t1500000000\t1500000000\t1500000000"), "{}", status("status"));
+    assert!(status("status").contains("CapEff:\t00000000a80425fb"), "{}", status("status"));
+    assert_eq!(status("oom_score_adj").trim(), "500");
+    assert!(status("limits").lines().any(|line| line.starts_with("Max open files            99 ")));
+    let further = ExecPlan { user: "33".into(), ..like(&process, &sleeper, "id -u; touch /tmp/x; hostname") };
+    let (exit, text) = finish(enter(&process, &further).unwrap());
+    assert_eq!((exit.status(), text.as_str()), (0, "33\ntouch: /tmp/x: No such file or directory\nboat"));
+    drop(process);
+
+    let terminal =
+        Plan { terminal: Some(WindowSize { rows: 3, cols: 4 }), user: "33".into(), ..b.shell("tty; id -u") };
+    let (mut process, _) = create(&Plan { user_namespace: Some(own_ids()), ..terminal }).unwrap();
+    let mut master = fs::File::from(process.take_terminal().unwrap());
+    process.start().unwrap();
+    let mut shown = Vec::new();
+    let _until_hung_up = master.read_to_end(&mut shown);
+    assert_eq!(String::from_utf8_lossy(&shown), "/dev/pts/0\r\n33\r\n");
+    assert_eq!(process.wait().unwrap().status(), 0);
+}
+
+fn what_a_user_namespace_cannot_share_is_refused() {
+    let b = Box_::new("remap-no");
+    let plan = Plan { user_namespace: Some(own_ids()), ..b.plan(&["true"]) };
+    let shared = Namespaces { pid: Namespace::Inherit, ..Namespaces::default() };
+    for (plan, words) in [
+        (Plan { network: Network::Host, ..plan.clone() }, "cannot share the host's network namespace"),
+        (Plan { namespaces: shared, ..plan.clone() }, "cannot share the host PID namespace"),
+        (Plan { user_namespace: Some(IdMappings::default()), ..plan.clone() }, "mapped to nobody"),
+        (Plan { user: "70000".into(), ..plan.clone() }, "id 70000 is beyond"),
+    ] {
+        let (text, status) = refused(&plan);
+        assert!(text.contains(words) && status == 125, "{status} {text}");
+    }
+    let proc = Mount::Bind {
+        source: "/proc/sys".into(),
+        target: "/p".into(),
+        read_only: true,
+        recursive: false,
+        propagation: Propagation::Private,
+    };
+    let (text, _) = refused(&Plan { mounts: vec![proc], ..plan });
+    assert!(text.contains("`/proc/sys`") && text.contains("idmapped mounts"), "{text}");
+}
+
 const TESTS: &[Test] = &[
+    ("a_user_namespace_of_its_own", a_user_namespace_of_its_own),
+    ("what_a_user_namespace_cannot_share_is_refused", what_a_user_namespace_cannot_share_is_refused),
     ("exits_and_signals", exits_and_signals),
     ("what_cannot_run_says_so", what_cannot_run_says_so),
     ("the_process_is_what_was_asked_for", the_process_is_what_was_asked_for),

@@ -106,8 +106,10 @@ trait Execute {
 
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
-const OUTSIDE: &[&str] =
-    &["attach", "exec", "images", "inspect", "kill", "logs", "pause", "ps", "stop", "unpause", "wait"];
+const OUTSIDE: &[&str] = &[
+    "attach", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "stats", "stop",
+    "top", "unpause", "update", "wait",
+];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
     let engine = Engine::open(options)?;

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, read once at the start of a command.
 //!
 //! ```toml
+//! userns-remap = true                   # containers of root's have users of their own on the host
 //! [aliases]
 //! hello = "umiak.internal/hello"        # short names; this one is built in
 //! [registries."docker.io"]
@@ -45,6 +46,8 @@ pub struct Config {
     pub pull: PullConfig,
     /// What Wasm containers may use.
     pub wasm: WasmConfig,
+    /// Every container of root's has users of its own on the host, unless `--userns host` says otherwise.
+    pub userns_remap: bool,
 }
 
 /// What is special about one registry.
@@ -84,6 +87,7 @@ impl Default for Config {
             registries: BTreeMap::new(),
             pull: PullConfig::default(),
             wasm: WasmConfig::default(),
+            userns_remap: false,
         }
     }
 }

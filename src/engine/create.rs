@@ -87,7 +87,9 @@ impl Engine {
         };
         self.resolve_joins(&mut container)?;
         self.resolve_mounts(&mut container)?;
+        let lock = self.assign_ids(&mut container)?;
         self.insert(&mut container)?;
+        drop(lock);
         Ok((container, image))
     }
 

@@ -59,6 +59,9 @@ pub enum EngineError {
     /// The system's random numbers.
     #[error("drawing random numbers")]
     Random { source: getrandom::Error },
+    /// A user namespace of the container's own cannot be had.
+    #[error("{why}")]
+    UserNamespace { why: &'static str },
     /// Making the user namespace of an ordinary user.
     #[error("preparing to run without root")]
     Namespace { source: Box<dyn std::error::Error + Send + Sync> },
@@ -166,9 +169,11 @@ impl Kind for EngineError {
             | Self::NoImage { .. }
             | Self::NoContainer { .. }
             | Self::NoObject { .. } => ErrorKind::NotFound,
-            Self::NoCommand | Self::Rename { .. } | Self::ObjectType { .. } | Self::NoHome => {
-                ErrorKind::InvalidInput
-            }
+            Self::UserNamespace { .. }
+            | Self::NoCommand
+            | Self::Rename { .. }
+            | Self::ObjectType { .. }
+            | Self::NoHome => ErrorKind::InvalidInput,
             Self::Running { .. }
             | Self::NotRunning { .. }
             | Self::WrongState { .. }

@@ -10,6 +10,7 @@ mod control;
 mod create;
 mod error;
 mod exec;
+mod ids;
 mod images;
 mod inspect;
 mod joins;

@@ -78,6 +78,8 @@ pub struct HostConfig {
     pub cgroupns: NamespaceMode,
     /// `--userns`.
     pub userns: UserNamespace,
+    /// The host's ids that its own user namespace has; given when the container is made.
+    pub ids: Option<HostIds>,
     /// `--cgroup-parent`, without slash in front; empty is the engine's own.
     pub cgroup_parent: String,
     /// `--stop-timeout` in seconds; negative waits for ever, `None` is 10.
@@ -123,6 +125,17 @@ pub enum NamespaceMode {
     Host,
     /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
     Container(String),
+}
+
+/// Consecutive ids of the host: users and groups 0 and on of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostIds {
+    /// The container's user 0.
+    pub uid: u32,
+    /// The container's group 0.
+    pub gid: u32,
+    /// How many of each.
+    pub count: u32,
 }
 
 /// Who the container's users are on the host.

@@ -20,7 +20,7 @@ pub use container::{
 };
 pub use digest::{Digest, DigestError};
 pub use host::{
-    DeviceMapping, HostConfig, LogConfig, LogDriver, Mount, MountSource, NamespaceMode, NetworkMode,
+    DeviceMapping, HostConfig, HostIds, LogConfig, LogDriver, Mount, MountSource, NamespaceMode, NetworkMode,
     Propagation, Resources, RestartPolicy, SeccompChoice, Security, Ulimit, UserNamespace,
 };
 pub use id::{ContainerId, IdError};

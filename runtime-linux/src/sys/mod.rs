@@ -122,6 +122,36 @@ pub(crate) fn unshare_user() -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) })).map(drop)
 }
 
+/// Maps the ids of a detached mount as the user namespace of `space` does (`mount_setattr(2)`).
+pub(crate) fn mount_idmap(mount: impl AsFd, space: impl AsFd, recursive: bool) -> Result<(), Errno> {
+    // SAFETY: `mount_attr` is plain integers.
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = 0x10_0000; // MOUNT_ATTR_IDMAP
+    attr.userns_fd = u64::try_from(space.as_fd().as_raw_fd()).map_err(|_| Errno::BADF)?;
+    set_attributes(mount, &attr, recursive)
+}
+
+/// Runs `job` with other file system ids (`setfsuid(2)`) and every capability kept.
+pub(crate) fn with_file_ids<T>(
+    (uid, gid): (rustix::process::Uid, rustix::process::Gid),
+    job: impl FnOnce() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    let change = |uid: u32, gid: u32| {
+        let held = rustix::thread::capabilities(None)?;
+        // SAFETY: both calls take integers and change only this thread's ids.
+        unsafe {
+            libc::setfsgid(gid);
+            libc::setfsuid(uid);
+        }
+        // Leaving 0 took the capabilities about files out of the effective set.
+        rustix::thread::set_capabilities(None, held)
+    };
+    change(uid.as_raw(), gid.as_raw())?;
+    let result = job();
+    change(0, 0)?;
+    result
+}
+
 /// Gives this process a copy of its mount namespace that its user namespace owns (`unshare(2)`).
 pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     // SAFETY: as above.
@@ -199,6 +229,10 @@ pub(crate) fn mount_setattr(
     let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
     attr.attr_set = set;
     attr.propagation = propagation;
+    set_attributes(mount, &attr, recursive)
+}
+
+fn set_attributes(mount: impl AsFd, attr: &libc::mount_attr, recursive: bool) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { 0x8000 } else { 0 };
     // SAFETY: the struct and its size go together, and the path is an empty C string. rustix has no wrapper.
     check(unsafe {
@@ -207,7 +241,7 @@ pub(crate) fn mount_setattr(
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            std::ptr::from_ref(&attr),
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     })

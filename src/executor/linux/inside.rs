@@ -31,6 +31,26 @@ pub(super) fn adapt(plan: &mut Plan, resources: &Resources) -> Result<(), ExecEr
     Ok(())
 }
 
+/// Refuses to change limits of a container that has no control group.
+pub(super) fn changeable(plan: &Plan, resources: &Resources) -> Result<(), ExecError> {
+    if plan.cgroup.is_some() {
+        return Ok(());
+    }
+    let refusal = NoControlGroup { wanted: limits(resources) };
+    Err(ExecError::failed(ErrorKind::Unsupported, "changing the container's limits", refusal))
+}
+
+/// Without a control group: the processes in the pid namespace of the first one, unless that is our own.
+pub(super) fn processes(first: u32) -> Vec<u32> {
+    let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(wanted) = space(&first.to_string()).filter(|found| space("self").as_ref() != Some(found)) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| space(name).as_ref() == Some(&wanted)).filter_map(|name| name.parse().ok()).collect()
+}
+
 fn without_control_group(plan: &mut Plan, resources: &Resources) -> Result<(), ExecError> {
     let wanted = limits(resources);
     if !wanted.is_empty() {

@@ -38,6 +38,10 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
     plan.mounts = super::mounts::all(name_files(request)?, &request.mounts);
     let limits = super::resources::limits(&request.host.resources)?;
     plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits });
+    if let Some(ids) = request.host.ids {
+        let range = |outside| vec![runtime_linux::IdRange { inside: 0, outside, count: ids.count }];
+        plan.user_namespace = Some(runtime_linux::IdMappings { uids: range(ids.uid), gids: range(ids.gid) });
+    }
     super::inside::adapt(&mut plan, &request.host.resources)?;
     Ok(plan)
 }

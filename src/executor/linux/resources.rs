@@ -106,6 +106,7 @@ impl LinuxTask {
 #[async_trait]
 impl Limits for LinuxTask {
     async fn update(&self, resources: &Resources) -> Result<(), ExecError> {
+        super::inside::changeable(&self.plan, resources)?;
         let limits = limits(resources)?;
         self.control_group("changing the container's limits")?.update(&limits).map_err(not_changed)
     }
@@ -135,7 +136,10 @@ impl Usage for LinuxTask {
 
     fn processes(&self) -> Result<Vec<u32>, ExecError> {
         let first = self.pid();
-        let mut all = self.control_group("listing the container's processes")?.processes();
+        let mut all = match &self.plan.cgroup {
+            Some(_) => self.control_group("listing the container's processes")?.processes(),
+            None => super::inside::processes(first),
+        };
         all.retain(|pid| *pid != first);
         all.insert(0, first);
         Ok(all)

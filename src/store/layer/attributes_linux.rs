@@ -76,8 +76,8 @@ pub(super) fn set(file: impl AsFd, meta: &Meta) -> io::Result<bool> {
         }
     }
     if !owned {
-        let owner = format!("{}:{}", meta.uid, meta.gid);
-        match fs::fsetxattr(&file, OWNER, owner.as_bytes(), XattrFlags::empty()) {
+        let wish = format!("{}:{}", meta.uid, meta.gid);
+        match fs::fsetxattr(&file, OWNER, wish.as_bytes(), XattrFlags::empty()) {
             // Without attributes the wish is only counted.
             Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
             }

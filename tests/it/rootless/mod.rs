@@ -69,13 +69,13 @@ fn life(user: &User) {
         id.starts_with("0\n") && id.contains("CapEff:\t00000000a80425fb") && id.contains("Seccomp:\t2"),
         "{id}"
     );
-    for (command, status) in [("exit 7", 7), ("sh -c 'kill -TERM $$'", 143), ("nosuch", 127)] {
+    for (command, status) in [("exit 7", 7), ("sh -c 'kill -TERM $$'; exit $?", 143), ("nosuch", 127)] {
         user.umiak(&["run", "--rm", &image, "sh", "-c", command]).exits(status);
     }
     user.umiak(&["run", "--rm", &image, "nosuch"]).fails(127, &["executable file not found"]);
     let script = "echo x > /dev/null; head -c 3 /dev/zero | wc -c; ls /sys/class/net; ls /dev/pts | wc -l; \
                   mount -t tmpfs none /tmp 2>/dev/null || echo refused; ls /proc | grep -c '^[0-9]'";
-    assert_eq!(user.inside(&["--network", "none"], script), "3\nlo\n1\nrefused\n4\n");
+    assert_eq!(user.inside(&["--network", "none"], script), "3\nlo\n1\nrefused\n3\n");
     assert_eq!(user.inside(&["-t"], "tty; stty size").replace('\r', ""), "/dev/pts/0\n24 80\n");
     // The host's network comes with the host's view of devices, and neither can be written.
     let host =
@@ -101,8 +101,8 @@ fn life(user: &User) {
     // A further process, and what needs a control group, of which an ordinary user has none here.
     user.umiak(&["run", "-d", "--name", "three", &image, "sleep", "1000"]).exits(0);
     assert_eq!(
-        user.umiak(&["exec", "three", "sh", "-c", "id -u; ps | grep -c 1000"]).exits(0).stdout,
-        "0\n2\n"
+        user.umiak(&["exec", "three", "sh", "-c", "id -u; tr '\\0' ' ' < /proc/1/cmdline"]).exits(0).stdout,
+        "0\nsleep 1000 "
     );
     user.umiak(&["exec", "three", "sh", "-c", "exit 9"]).exits(9);
     if user.umiak(&["info"]).exits(0).stdout.contains("Control Groups: none") {
@@ -148,7 +148,12 @@ fn users_of_the_container_are_ids_of_the_range() {
     assert_eq!(user.inside(&["--user", "33:44"], "id -u; id -g"), "33\n44\n");
     user.umiak(&["run", "-d", "--name", "more", &image, "sleep", "1000"]).exits(0);
     assert_eq!(user.umiak(&["exec", "-u", "alice", "more", "id", "-u"]).exits(0).text(), "1000");
-    user.umiak(&["exec", "-u", "100000", "more", "id"]).fails(126, &["id 100000 is beyond the ranges"]);
+    let refused = user.umiak(&["exec", "-u", "100000", "more", "id"]);
+    assert!(
+        refused.status != 0 && refused.stderr.contains("id 100000 is beyond the ranges"),
+        "{}",
+        refused.stderr
+    );
     // Another container's command joins the namespace of the one that runs.
     let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).expect("it runs");
     user.umiak(&["run", "-d", "--name", "next", &image, "sleep", "1000"]).exits(0);
@@ -186,6 +191,85 @@ fn with_a_single_id_there_is_only_root() {
     let info = user.umiak(&["info"]).exits(0).stdout;
     assert!(info.contains("Rootless: true\nId Mapping: single id\n"), "{info}");
     user.nothing_is_left();
+}
+
+#[test]
+fn limits_are_refused_where_none_can_be_set() {
+    require!(rootless, registry);
+    let user = User::new(ordinary::ALONE);
+    if !user.umiak(&["info"]).exits(0).stdout.contains("Control Groups: none") {
+        return; // this host delegates one
+    }
+    let image = registry::busybox();
+    for (flag, value) in [("--memory", "64m"), ("--cpus", "0.5"), ("--pids-limit", "50")] {
+        let out = user.umiak(&["run", "--rm", "-q", flag, value, &image, "true"]);
+        out.fails(125, &["limits cannot be set without a delegated control group", flag]);
+    }
+    user.umiak(&["run", "-d", "--name", "one", &image, "sleep", "1000"]).exits(0);
+    let out = user.umiak(&["update", "--memory", "64m", "one"]);
+    out.fails(1, &["limits cannot be set without a delegated control group: --memory"]);
+    let top = user.umiak(&["top", "one"]).exits(0).stdout;
+    assert!(top.contains("sleep 1000"), "{top}");
+    user.umiak(&["rm", "-f", "one"]).exits(0);
+    user.umiak(&["create", "--userns", "auto", &image]).fails(1, &["needs root"]);
+    user.nothing_is_left();
+}
+
+#[test]
+fn containers_of_one_user_share_namespaces() {
+    require!(rootless, registry);
+    let user = User::new(ordinary::ALONE);
+    let image = registry::busybox();
+    user.umiak(&["run", "-d", "--name", "one", &image, "sleep", "1000"]).exits(0);
+    let seen = user
+        .inside(&["--pid", "container:one", "--network", "container:one"], "tr '\\0' ' ' < /proc/1/cmdline");
+    assert_eq!(seen, "sleep 1000 ");
+    user.umiak(&["rm", "-f", "one"]).exits(0);
+    let own = std::process::id().to_string();
+    let seen = user.inside(&["--pid", "host"], &format!("cat /proc/{own}/comm >/dev/null && echo seen"));
+    assert_eq!(seen, "seen\n");
+}
+
+#[test]
+fn every_remapped_container_has_ids_of_its_own() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let first = |name: &str| {
+        let script = "head -1 /proc/self/uid_map; stat -c %u:%g /bin/busybox; touch /made; sleep 1000";
+        host.umiak(&["run", "-d", "--userns", "auto", "--name", name, &image, "sh", "-c", script]).exits(0);
+        crate::cli::until("output", || host.umiak(&["logs", name]).stdout.lines().count() == 2);
+        let said = host.umiak(&["logs", name]).exits(0).stdout;
+        let words: Vec<_> = said.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            (words[0].as_str(), words[2].as_str(), words[3].as_str()),
+            ("0", "65536", "0:0"),
+            "{said}"
+        );
+        words[1].parse::<u32>().expect("a number")
+    };
+    let (one, two) = (first("one"), first("two"));
+    assert!(one > 0 && two == one + 65_536, "{one} {two}");
+    assert_eq!(host.umiak(&["exec", "-u", "alice", "one", "id", "-u"]).exits(0).text(), "1000");
+    // A removed container's ids are free again.
+    host.umiak(&["rm", "-f", "one"]).exits(0);
+    assert_eq!(first("three"), one);
+    let image_ids = "stat -c %u:%g /bin/busybox; cat /proc/self/uid_map";
+    let out = host.umiak(&["run", "--rm", "--userns", "host", &image, "sh", "-c", image_ids]).exits(0).stdout;
+    assert!(out.contains("4294967295"), "{out}");
+    host.umiak(&["run", "--rm", "--userns", "auto", "--privileged", &image, "true"])
+        .fails(125, &["privileged mode is incompatible with user namespaces"]);
+    host.umiak(&["run", "--rm", "--userns", "auto", "--network", "host", &image, "true"])
+        .fails(125, &["cannot share the host's network namespace"]);
+    host.umiak(&["rm", "-f", "two", "three"]).exits(0);
+    // The same for every container, by the configuration.
+    let config = host.dir().join("config.toml");
+    std::fs::write(&config, "userns-remap = true\n").expect("written");
+    let file = config.to_string_lossy();
+    let out =
+        host.umiak(&["--config", &file, "run", "--rm", &image, "cat", "/proc/self/uid_map"]).exits(0).stdout;
+    assert!(out.contains(&one.to_string()), "{out}");
+    assert!(host.list("containers").is_empty(), "{:?}", host.list("containers"));
 }
 
 /// Two layers: owners, modes, a device, and what the second takes away.
