@@ -129,7 +129,7 @@ class Bench:
         layouts = self.work / "layouts"
         layouts.mkdir()
         small, real = TREE / "target/fixtures/layouts", TREE / "target/fixtures-real/layouts"
-        names = {"start": [small / "library+busybox@latest"], "pull": [real / "library+big@latest"],
+        names = {**{what: [small / "library+busybox@latest"] for what in ("start", "exec", "many", "store", "memory")}, "pull": [real / "library+big@latest"],
                  "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"]}
         for what in wanted:
             for layout in names[what]:
@@ -361,6 +361,109 @@ def pull(bench, runs):
     return "pull and unpack of a 4-layer image from loopback", entrants, [("docker", "at least", 3)]
 
 
+# --- life -------------------------------------------------------------------------------------------------------------
+
+SLEEP = ["--network", "none"]
+
+
+def images(bench, podman_store):
+    """The same busybox in every engine, under the name that each knows it by."""
+    image = f"{bench.registry}/library/busybox:latest"
+    bench.host.must(*bench.ours("umiak", "pull", image))
+    names = {"umiak": image}
+    def docker():
+        bench.peers.must(*bench.docker("pull", image))
+        names["docker"] = image
+    def podman():
+        bench.stack.callback(lambda: bench.peers.run("rm", "-rf", bench.work / podman_store))
+        bench.peers.must(*bench.podman(podman_store, "pull", "--tls-verify=false", image))
+        names["podman"] = image
+    bench.have("docker", docker)
+    if podman_store:
+        bench.have("podman", podman)
+    return names
+
+
+def engines(bench, podman_store):
+    """How each engine is called."""
+    return {"umiak": (bench.host, lambda *a: bench.ours("umiak", *a)), "docker": (bench.peers, bench.docker),
+            "podman": (bench.peers, lambda *a: bench.podman(podman_store, *a))}
+
+
+def exec_(bench, runs):
+    store = "podman-exec"
+    names, call, entrants = images(bench, store), engines(bench, store), []
+    for engine, image in names.items():
+        worker, argv = call[engine]
+        extra = ["--cgroup-parent", "/" + bench.group] if engine == "podman" else []
+        worker.must(*argv("run", "-d", "--name", "bench-exec", *SLEEP, *extra, image, "sleep", "10000"))
+        bench.stack.callback(worker.run, *argv("rm", "-f", "bench-exec"))
+        entrants.append(Entrant(engine, worker, argv("exec", "bench-exec", "true")))
+    race(entrants, runs, warm_up=3)
+    return "`exec` of `true` in a running container", entrants, [("docker", "at least", 10)]
+
+
+def many(bench, runs):
+    """100 detached containers, one after another and 8 at a time."""
+    names, call, entrants = images(bench, None), engines(bench, None), []
+    for label, parallel in [("", 1), (", 8 at a time", 8)]:
+        for engine, image in names.items():
+            worker, argv = call[engine]
+            begin = " ".join(argv("run", "-d", *SLEEP, image, "sleep", "10000"))
+            script = f"seq 100 | xargs -P {parallel} -I N {begin} >/dev/null"
+            clear = "ids=$(" + " ".join(argv("ps", "-aq")) + "); [ -z \"$ids\" ] || " + " ".join(argv("rm", "-f")) + " $ids >/dev/null"
+            after = lambda worker=worker, clear=clear: worker.must("sh", "-c", clear)
+            bench.stack.callback(after)
+            entrants.append(Entrant(engine + label, worker, ["sh", "-c", script], after=after))
+    race(entrants, min(runs, 3), warm_up=0)
+    return "100 × `run -d`", entrants, [("docker", "at least", 10)]
+
+
+def store(bench, runs):
+    """What 1,000 stopped containers in the store cost a new one, and a list of them all."""
+    image = f"{bench.registry}/library/busybox:latest"
+    run = ["run", "--rm", *SLEEP, image, "true"]
+    entrants = []
+    for name, count in [("empty", 0), ("full", 1000)]:
+        ours = lambda *a, name=name: bench.ours(f"umiak-{name}", *a)
+        bench.host.must(*ours("pull", image))
+        bench.host.must("sh", "-c", f"seq {count} | xargs -P 4 -I N " + " ".join(ours("create", *SLEEP, image, "true")) + " >/dev/null")
+        entrants.append(Entrant(f"umiak, {count} containers in the store" if count else "umiak", bench.host, ours(*run)))
+    entrants.append(Entrant("umiak ps -a of 1,000", bench.host, bench.ours("umiak-full", "ps", "-a")))
+    race(entrants, runs, warm_up=3)
+    print(f"- `ps -a` of 1,000 containers: {seconds(entrants[2].median())} (at most 30 ms)")
+    print(f"- `run --rm` with 1,000 stopped: {entrants[1].median() / entrants[0].median():.2f}× of an empty store (at most 1.2×)\n")
+    return "`run --rm` beside 1,000 stopped containers", entrants, []
+
+
+def private_kib(worker, pid):
+    said = worker.must("cat", f"/proc/{pid}/smaps_rollup")
+    return sum(int(line.split()[1]) for line in said.splitlines() if line.startswith("Private_"))
+
+
+def memory(bench, runs):
+    """Private memory of what stays beside each idle detached container: our supervisor, docker's shim, podman's conmon."""
+    podman_store = "podman-memory"
+    names, call, count = images(bench, podman_store), engines(bench, podman_store), 10
+    whose = {"umiak": "__supervisor", "docker": "containerd-shim-runc-v2", "podman": "conmon"}
+    print("### Private memory of an idle detached container's supervisor\n\n| | process | median of %d |\n|---|---|---|" % count)
+    for engine, image in names.items():
+        worker, argv = call[engine]
+        extra = ["--cgroup-parent", "/" + bench.group] if engine == "podman" else []
+        ids = [worker.must(*argv("run", "-d", *SLEEP, *extra, image, "sleep", "10000")).split()[-1] for _ in range(count)]
+        bench.stack.callback(worker.run, *argv("rm", "-f", *ids))
+        time.sleep(2)
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+                if whose[engine] in line and any(id[:12] in line for id in ids):
+                    found.append(private_kib(worker, pid))
+        if found:
+            print(f"| {engine} | `{whose[engine]}` | {statistics.median(found) / 1024:.2f} MB |")
+    print()
+
+
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 def seconds(value):
@@ -404,9 +507,12 @@ def report(title, entrants, targets):
     return verdicts
 
 
+MEASURES = {"start": start, "wasm": wasm, "pull": pull, "exec": exec_, "many": many, "store": store, "memory": memory}
+
+
 def main():
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("what", nargs="+", choices=["start", "wasm", "pull"])
+    asked.add_argument("what", nargs="+", choices=list(MEASURES))
     asked.add_argument("--runs", type=int, default=20)
     asked = asked.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -418,7 +524,10 @@ def main():
               + "; ".join(conditions["versions"].values()) + "\n")
         failures = 0
         for what in asked.what:
-            title, entrants, targets = {"start": start, "wasm": wasm, "pull": pull}[what](bench, asked.runs)
+            result = MEASURES[what](bench, asked.runs)
+            if result is None:
+                continue
+            title, entrants, targets = result
             conditions["load_after"] = os.getloadavg()[0]
             failures += sum(len(e.failed) for e in entrants)
             verdicts = report(title, entrants, targets)

@@ -15,13 +15,13 @@ use super::{Engine, EngineError};
 const LOST: i32 = 137;
 
 /// How often a removal that races with the container's own end is tried.
-const REMOVE_TRIES: u32 = 100;
+const REMOVE_TRIES: u32 = 1000;
 
 /// The pause between two tries.
 pub(super) const ENDING: Duration = Duration::from_millis(2);
 
 /// How long a supervisor may take to kill its container and say so; one that needs longer is stopped or stuck.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A container as it is, not only as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Engine {
         let view = self.container(query)?;
         let container = view.container;
         let run = self.run_dir(&container.id);
-        for _ in 0..REMOVE_TRIES {
+        for attempt in 0..REMOVE_TRIES {
             match Liveness::try_claim(&run)? {
                 Claim::Free(_claim) => {
                     // As it was recorded, not as it is shown: a lost supervisor's leftovers are swept by that.
@@ -103,20 +103,24 @@ impl Engine {
                     }
                     _ => std::thread::sleep(ENDING),
                 },
-                Claim::Held => self.end(&container.id),
+                // One that begins just now listens in a moment; one that never does is ended.
+                Claim::Held => self.end(&container.id, attempt > REMOVE_TRIES / 2),
             }
         }
         Err(EngineError::WillNotEnd { name: container.name })
     }
 
     /// Kills a container through its supervisor, or the supervisor itself when it does not answer.
-    fn end(&self, id: &ContainerId) {
+    fn end(&self, id: &ContainerId, at_last: bool) {
         let run = self.run_dir(id);
-        let mut heard = false;
-        if let Some(mut supervisor) = supervisor::connect(&run) {
-            supervisor.set_patience(ANSWER);
-            heard = supervisor.watch().is_ok() && supervisor.signal(9).is_ok() && supervisor.ended().is_ok();
-        }
+        let heard = match supervisor::connect(&run) {
+            Some(mut supervisor) => {
+                supervisor.set_patience(ANSWER);
+                let told = supervisor.watch().is_ok() && supervisor.signal(9).is_ok();
+                told && supervisor.ended().is_ok()
+            }
+            None => !at_last,
+        };
         if !heard && let Some(pid) = supervisor::holder(&run) {
             kill_supervisor(pid);
         }
@@ -202,7 +206,7 @@ impl Engine {
         };
         // A container that is killed is ended when the command returns, as far as anyone can see.
         let ends = signal == 9 && supervisor.watch().is_ok();
-        supervisor.signal(signal)?;
+        Self::heard(supervisor.signal(signal), &view.container.name, "kill")?;
         if ends {
             let _ = supervisor.ended();
         }

@@ -20,6 +20,20 @@ impl Engine {
         }
     }
 
+    /// What a supervisor says; one that goes without a word has ended with its container.
+    pub(super) fn heard<T>(
+        answer: Result<T, SupervisorError>,
+        name: &str,
+        action: &'static str,
+    ) -> Result<T, EngineError> {
+        answer.map_err(|error| match error {
+            SupervisorError::Lost { .. } | SupervisorError::Protocol(_) => {
+                EngineError::NotRunning { name: name.to_owned(), action }
+            }
+            error => error.into(),
+        })
+    }
+
     /// Attaches to a container that runs. `stdin`: what is sent goes to its input.
     pub fn attach(&self, query: &str, stdin: bool) -> Result<(ContainerView, Session), EngineError> {
         let (view, remote) = self.supervisor(query, "attach to")?;
@@ -31,7 +45,8 @@ impl Engine {
                 return Err(EngineError::WrongState { name: view.container.name, action: "attach to", why });
             }
         }
-        let client = remote.attach(AttachOrder { stdin, output: true })?;
+        let attached = remote.attach(AttachOrder { stdin, output: true });
+        let client = Self::heard(attached, &view.container.name, "attach to")?;
         Ok((view, Session::new(client, std::collections::VecDeque::new())))
     }
 
@@ -80,8 +95,9 @@ impl Engine {
 
     /// Freezes a container, or thaws it.
     pub fn pause(&self, query: &str, wanted: bool) -> Result<(), EngineError> {
-        let (_, mut remote) = self.supervisor(query, if wanted { "pause" } else { "unpause" })?;
-        Ok(remote.pause(wanted)?)
+        let action = if wanted { "pause" } else { "unpause" };
+        let (view, mut remote) = self.supervisor(query, action)?;
+        Self::heard(remote.pause(wanted), &view.container.name, action)
     }
 
     /// Changes limits and the restart policy, in the record and, where it runs, in the container.
@@ -93,20 +109,22 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let view = self.container(query)?;
         let mut container = view.container;
+        let restarts = restart.is_some_and(|policy| policy != RestartPolicy::No);
+        if container.host.auto_remove && restarts {
+            return Err(EngineError::WrongState {
+                name: container.name,
+                action: "update",
+                why: "restart policy cannot be updated because AutoRemove is enabled for the container",
+            });
+        }
         if view.alive
             && let Some(mut remote) = supervisor::connect(&self.run_dir(&container.id))
         {
-            remote.update(UpdateOrder { resources: resources.clone(), restart })?;
+            let order = UpdateOrder { resources: resources.clone(), restart };
+            Self::heard(remote.update(order), &container.name, "update")?;
         }
         container.host.resources.take_over(resources);
         if let Some(policy) = restart {
-            if container.host.auto_remove && policy != RestartPolicy::No {
-                return Err(EngineError::WrongState {
-                    name: container.name,
-                    action: "update",
-                    why: "restart policy cannot be updated because AutoRemove is enabled for the container",
-                });
-            }
             container.host.restart = policy;
         }
         Ok(self.database.set_host_config(&container.id, &container.host)?)
@@ -125,7 +143,10 @@ impl Engine {
     /// What a container uses; `None` when it does not run.
     pub fn stats(&self, query: &str) -> Result<Option<Stats>, EngineError> {
         match self.supervisor(query, "look at") {
-            Ok((_, mut remote)) => Ok(remote.stats()?),
+            Ok((view, mut remote)) => match Self::heard(remote.stats(), &view.container.name, "look at") {
+                Err(EngineError::NotRunning { .. }) => Ok(None),
+                answer => answer,
+            },
             Err(EngineError::NotRunning { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -133,6 +154,8 @@ impl Engine {
 
     /// Process ids, on this host, of what runs in a container.
     pub fn processes(&self, query: &str) -> Result<Vec<u32>, EngineError> {
-        Ok(self.supervisor(query, "list the processes of")?.1.processes()?)
+        let action = "list the processes of";
+        let (view, mut remote) = self.supervisor(query, action)?;
+        Self::heard(remote.processes(), &view.container.name, action)
     }
 }

@@ -52,10 +52,10 @@ impl Engine {
             detach: options.detach,
             privileged: options.privileged,
         };
-        let mut client = remote.exec(order)?;
+        let mut client = Self::heard(remote.exec(order), &container.name, "exec in")?;
         let mut early = VecDeque::new();
         loop {
-            match client.receive()? {
+            match Self::heard(client.receive(), &container.name, "exec in")? {
                 Event::Started => return Ok(Session::new(client, early)),
                 Event::Failed(failure) => return Err(SupervisorError::Reported(failure).into()),
                 Event::Exited(_) => return Err(SupervisorError::Lost { log: String::new() }.into()),

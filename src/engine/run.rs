@@ -38,6 +38,11 @@ impl Engine {
                 return Err(EngineError::Running { name: container.name.clone(), action: "start" });
             }
         };
+        // Under the claim nobody can remove it; before it somebody may have.
+        if self.database.container(&container.id)?.is_none() {
+            let _ = std::fs::remove_dir_all(&run);
+            return Err(EngineError::NoContainer { query: container.name.clone() });
+        }
         let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;
         let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
         let process = supervisor::client::launch(&exe, &run, container.id.short())?;

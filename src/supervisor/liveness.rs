@@ -35,13 +35,13 @@ pub enum Claim {
 
 fn open(run: &Path) -> Result<File, SupervisorError> {
     let path = run.join(NAME);
-    File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(SupervisorError::file("opening", &path))
+    File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| {
+        match error.kind() {
+            // With its directory, by a command that removes the container.
+            std::io::ErrorKind::NotFound => SupervisorError::Removed,
+            _ => SupervisorError::file("opening", &path)(error),
+        }
+    })
 }
 
 impl Liveness {

@@ -73,7 +73,7 @@ pub enum SupervisorError {
     #[error("the container is already running, or being started")]
     Taken,
     /// The container was removed while it was being started.
-    #[error("the container was removed while it was being started")]
+    #[error("the container was removed meanwhile")]
     Removed,
     /// It ended without a word.
     #[error("the supervisor of the container ended unexpectedly")]

@@ -38,6 +38,9 @@ const STOP_TIMEOUT: i64 = 10;
 /// After so long without a change the database is let go of.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long after the container's end the processes of `exec` have to end as well.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 const SIGKILL: u8 = 9;
 const SIGTERM: u8 = 15;
 
@@ -221,6 +224,7 @@ async fn attend(
     let executor = name_of(record);
     let env = record.launch.container.config.env.clone();
     let mut work: FuturesUnordered<LocalBoxFuture<'_, Change>> = FuturesUnordered::new();
+    let mut sessions: FuturesUnordered<LocalBoxFuture<'_, ()>> = FuturesUnordered::new();
     let end = task.wait();
     tokio::pin!(end);
     let rest = tokio::time::sleep(REST);
@@ -228,14 +232,20 @@ async fn attend(
     let mut resting = false;
     loop {
         tokio::select! {
-            exit = &mut end => return exit.unwrap_or_else(|error| {
-                tracing::error!(error = chain(&error), "waiting for the container");
-                Exit { code: 255, oom_killed: false }
-            }),
+            exit = &mut end => {
+                // They end with the container; their clients are to hear how.
+                let over = async { while sessions.next().await.is_some() {} };
+                let _late = tokio::time::timeout(LAST_WORDS, over).await;
+                return exit.unwrap_or_else(|error| {
+                    tracing::error!(error = chain(&error), "waiting for the container");
+                    Exit { code: 255, oom_killed: false }
+                });
+            }
             () = &mut rest, if !resting => {
                 record.rest();
                 resting = true;
             }
+            Some(()) = sessions.next(), if !sessions.is_empty() => {}
             Some(change) = work.next(), if !work.is_empty() => match change {
                 Change::Nothing => {}
                 Change::Paused(paused) => {
@@ -283,9 +293,8 @@ async fn attend(
                         session.to.tell(&Event::Failed(refusal(record, why)));
                     } else {
                         let env = env.clone();
-                        work.push(Box::pin(async move {
+                        sessions.push(Box::pin(async move {
                             session::run(task, executor, &env, *session).await;
-                            Change::Nothing
                         }));
                     }
                 }

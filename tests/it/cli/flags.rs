@@ -138,7 +138,6 @@ fn limits_change_by_dockers_rules() {
 }
 
 #[test]
-#[ignore = "executor linux does not tell what a container uses yet"]
 fn top_shows_the_processes() {
     require!(root, registry);
     let host = Host::new();
@@ -153,7 +152,6 @@ fn top_shows_the_processes() {
 }
 
 #[test]
-#[ignore = "executor linux does not tell what a container uses yet"]
 fn stats_show_running_containers() {
     require!(root, registry);
     let host = Host::new();

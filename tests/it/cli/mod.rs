@@ -1,4 +1,6 @@
 //! The commands as a user of docker knows them: what they print, how they end, and what they leave.
+mod attach;
+mod control;
 mod crash;
 mod flags;
 mod images;

@@ -2,6 +2,7 @@
 
 pub(crate) mod host;
 pub(crate) mod ordinary;
+pub(crate) mod pty;
 pub(crate) mod registry;
 pub(crate) mod rogue;
 pub(crate) mod tar;
