@@ -116,8 +116,10 @@ impl Engine {
         let heard = match supervisor::connect(&run) {
             Some(mut supervisor) => {
                 supervisor.set_patience(ANSWER);
-                let told = supervisor.watch().is_ok() && supervisor.signal(9).is_ok();
-                told && supervisor.ended().is_ok()
+                let told = supervisor.watch().and_then(|()| supervisor.signal(9));
+                let ended = told.and_then(|()| supervisor.ended());
+                // Any answer is one, and so is that it has just gone: only silence is not.
+                !ended.is_err_and(|error| error.is_silence())
             }
             None => !at_last,
         };
@@ -138,12 +140,8 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         let run = self.run_dir(&container.id);
-        match std::fs::remove_dir_all(&run) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(EngineError::Path { path: run, source })
-            }
-            _ => Ok(gone),
-        }
+        supervisor::forget(&run).map_err(|source| EngineError::Path { path: run, source })?;
+        Ok(gone)
     }
 
     /// Has a container's executor remove what a lost supervisor left: processes, control groups.

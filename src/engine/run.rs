@@ -40,7 +40,7 @@ impl Engine {
         };
         // Under the claim nobody can remove it; before it somebody may have.
         if self.database.container(&container.id)?.is_none() {
-            let _ = std::fs::remove_dir_all(&run);
+            let _ = supervisor::forget(&run);
             return Err(EngineError::NoContainer { query: container.name.clone() });
         }
         let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;

@@ -93,6 +93,18 @@ impl Liveness {
     }
 }
 
+/// Removes a container's run directory, the lock in it included. Whoever has the lock calls this: the directory is gone at
+/// once and as a whole, so that a supervisor which begins just now finds either the old lock or nothing.
+pub fn forget(run: &Path) -> std::io::Result<()> {
+    let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let gone = run.with_file_name(format!("gone-{name}-{}", std::process::id()));
+    match std::fs::rename(run, &gone) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => std::fs::remove_dir_all(&gone),
+    }
+}
+
 /// The process id of the supervisor that holds the lock; `None` when nobody holds it, or a command does.
 pub fn holder(run: &Path) -> Option<u32> {
     if is_alive(run) { std::fs::read_to_string(run.join(NAME)).ok()?.parse().ok() } else { None }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{ErrorKind, Kind};
 
 pub use client::{Client, connect, launch};
-pub use liveness::{Claim, Liveness, holder, is_alive};
+pub use liveness::{Claim, Liveness, forget, holder, is_alive};
 pub use logs::{LogEntry, Stream, read_log};
 pub use protocol::{Failure, Launch};
 pub use server::main;
@@ -87,6 +87,12 @@ pub enum SupervisorError {
 }
 
 impl SupervisorError {
+    /// Whether the other side did not answer in time.
+    pub fn is_silence(&self) -> bool {
+        let Self::Protocol(protocol::ProtocolError::Io(error)) = self else { return false };
+        matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+    }
+
     fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
     }

@@ -108,7 +108,10 @@ async fn supervise(
     let fail = |error: SupervisorError| failure(&error);
     let alive = Liveness::hold(&launch.run).map_err(fail)?;
     let endpoint = Endpoint::bind(&launch.run)
-        .map_err(SupervisorError::file("listening in", &launch.run))
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => SupervisorError::Removed,
+            _ => SupervisorError::file("listening in", &launch.run)(error),
+        })
         .map_err(fail)?;
     let executor = open_executor(&launch).map_err(|error| failure(&error))?;
     let mut record = Record::open(launch)?;

@@ -19,6 +19,12 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn open(launch: Launch) -> Result<Self, Failure> {
         let database = Database::open(&launch.root).map_err(|error| failure(&error))?;
+        // Between the command that launched and this lock another may have removed it.
+        let there = database.container(&launch.container.id).map_err(|error| failure(&error))?;
+        if there.is_none() {
+            let _ = crate::supervisor::forget(&launch.run);
+            return Err(failure(&crate::supervisor::SupervisorError::Removed));
+        }
         let mut state = launch.container.state.clone();
         state.restart_count = 0;
         state.stopped_by_user = false;
@@ -153,6 +159,6 @@ impl Record {
         {
             tracing::error!(error = chain(&error), "removing the container's anonymous volumes");
         }
-        let _ = std::fs::remove_dir_all(&self.launch.run);
+        let _ = crate::supervisor::forget(&self.launch.run);
     }
 }

@@ -44,6 +44,9 @@ pub(super) async fn run(task: &dyn Task, executor: &'static str, env: &[String],
             }
         }
         Err(error) => {
+            // Whatever stood in the way: when the container has ended, that is the reason.
+            let ended = matches!(task.signal(0).await, Err(ExecError::NotRunning));
+            let error = if ended { ExecError::NotRunning } else { error };
             session.to.tell(&Event::Failed(failure(&error)));
         }
     }
