@@ -61,9 +61,8 @@ impl Engine {
         let id = view.container.id;
         let told = remote.watch().and_then(|()| remote.stop(StopOrder { signal, timeout }));
         match told.and_then(|()| remote.ended()) {
-            Ok(_) => {}
-            // It ended by itself just now.
-            Err(SupervisorError::Lost { .. } | SupervisorError::Protocol(_)) => {}
+            // Without a word it ended by itself just now.
+            Ok(_) | Err(SupervisorError::Lost { .. } | SupervisorError::Protocol(_)) => {}
             Err(SupervisorError::Reported(_)) if !self.lives(&id) => {}
             Err(error) => return Err(error.into()),
         }

@@ -99,7 +99,7 @@ mod tests {
             change(&mut host);
             host
         };
-        let cases = [
+        let cases = vec![
             (Want::HostNetwork, host(|h| h.network = NetworkMode::Host)),
             (Want::Capabilities, host(|h| h.cap_drop = vec!["ALL".into()])),
             (Want::Privileged, host(|h| h.privileged = true)),

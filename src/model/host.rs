@@ -301,9 +301,9 @@ pub struct Resources {
 impl Resources {
     /// Takes over what is set in `changes`.
     pub fn take_over(&mut self, changes: &Self) {
-        fn one<T: Clone>(to: &mut Option<T>, from: &Option<T>) {
+        fn one<T: Clone>(to: &mut Option<T>, from: Option<&T>) {
             if from.is_some() {
-                to.clone_from(from);
+                *to = from.cloned();
             }
         }
         fn list<T: Clone>(to: &mut Vec<T>, from: &[T]) {
@@ -311,19 +311,19 @@ impl Resources {
                 *to = from.to_vec();
             }
         }
-        one(&mut self.memory, &changes.memory);
-        one(&mut self.memory_swap, &changes.memory_swap);
-        one(&mut self.memory_reservation, &changes.memory_reservation);
-        one(&mut self.memory_swappiness, &changes.memory_swappiness);
+        one(&mut self.memory, changes.memory.as_ref());
+        one(&mut self.memory_swap, changes.memory_swap.as_ref());
+        one(&mut self.memory_reservation, changes.memory_reservation.as_ref());
+        one(&mut self.memory_swappiness, changes.memory_swappiness.as_ref());
         self.oom_kill_disable |= changes.oom_kill_disable;
-        one(&mut self.nano_cpus, &changes.nano_cpus);
-        one(&mut self.cpu_shares, &changes.cpu_shares);
-        one(&mut self.cpu_period, &changes.cpu_period);
-        one(&mut self.cpu_quota, &changes.cpu_quota);
-        one(&mut self.cpuset_cpus, &changes.cpuset_cpus);
-        one(&mut self.cpuset_mems, &changes.cpuset_mems);
-        one(&mut self.pids_limit, &changes.pids_limit);
-        one(&mut self.blkio_weight, &changes.blkio_weight);
+        one(&mut self.nano_cpus, changes.nano_cpus.as_ref());
+        one(&mut self.cpu_shares, changes.cpu_shares.as_ref());
+        one(&mut self.cpu_period, changes.cpu_period.as_ref());
+        one(&mut self.cpu_quota, changes.cpu_quota.as_ref());
+        one(&mut self.cpuset_cpus, changes.cpuset_cpus.as_ref());
+        one(&mut self.cpuset_mems, changes.cpuset_mems.as_ref());
+        one(&mut self.pids_limit, changes.pids_limit.as_ref());
+        one(&mut self.blkio_weight, changes.blkio_weight.as_ref());
         list(&mut self.device_read_bps, &changes.device_read_bps);
         list(&mut self.device_write_bps, &changes.device_write_bps);
         list(&mut self.device_read_iops, &changes.device_read_iops);

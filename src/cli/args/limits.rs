@@ -99,14 +99,13 @@ fn throttle(
     if !path.starts_with("/dev/") {
         return Err(Refused::text(format!("bad format for device path: {text}")));
     }
-    match rate(number) {
-        Some(rate) => Ok((path.into(), rate)),
-        None => {
-            let dot = if unit.is_empty() { "" } else { "." };
-            Err(Refused::text(format!(
-                "invalid rate for device: {text}. The correct format is <device-path>:<number>{unit}. Number must be a positive integer{dot}{about}"
-            )))
-        }
+    if let Some(rate) = rate(number) {
+        Ok((path.into(), rate))
+    } else {
+        let dot = if unit.is_empty() { "" } else { "." };
+        Err(Refused::text(format!(
+            "invalid rate for device: {text}. The correct format is <device-path>:<number>{unit}. Number must be a positive integer{dot}{about}"
+        )))
     }
 }
 

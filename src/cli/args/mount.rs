@@ -76,7 +76,7 @@ struct Mode {
     no_copy: bool,
 }
 
-/// Of each kind of word at most one. Labels for SELinux (`z`, `Z`) and hints for other systems' file sharing (`cached`) are
+/// Of each kind of word at most one. Labels for `SELinux` (`z`, `Z`) and hints for other systems' file sharing (`cached`) are
 /// taken and do nothing, as with docker where there is neither.
 fn mode(text: &str) -> Result<Mode, Refused> {
     let mut mode = Mode::default();
@@ -224,15 +224,12 @@ fn record(text: &str) -> Result<Vec<String>, Refused> {
                     ));
                 };
                 field += before;
-                match after.strip_prefix('"') {
-                    Some(more) => {
-                        field.push('"');
-                        quoted = more;
-                    }
-                    None => {
-                        quoted = after;
-                        break;
-                    }
+                if let Some(more) = after.strip_prefix('"') {
+                    field.push('"');
+                    quoted = more;
+                } else {
+                    quoted = after;
+                    break;
                 }
             }
             if !quoted.is_empty() && !quoted.starts_with(',') {
@@ -283,8 +280,7 @@ struct Fields {
 
 fn boolean(key: &str, value: Option<&str>) -> Result<bool, Refused> {
     match value {
-        None => Ok(true),
-        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
         Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
         Some(value) => refuse(format!("invalid value for {key}: {value}")),
     }
@@ -318,7 +314,7 @@ impl Fields {
                 }
             }
             ("target" | "dst" | "destination", Some(value)) => value.clone_into(&mut self.target),
-            ("consistency", Some(_)) => {}
+            ("consistency", Some(_)) | ("volume-driver", Some("local" | "")) => {}
             ("bind-propagation", Some(value)) => self.propagation = value.to_ascii_lowercase(),
             ("bind-recursive", Some(value)) => match value {
                 "enabled" => {}
@@ -331,7 +327,6 @@ impl Fields {
                 }
             },
             ("volume-subpath", Some(value)) => value.clone_into(&mut self.subpath),
-            ("volume-driver", Some("local" | "")) => {}
             ("volume-driver", Some(value)) => {
                 return Err(Refused::Unsupported(format!(
                     "volume driver {value:?} is not supported: only local exists"

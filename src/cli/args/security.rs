@@ -1,7 +1,5 @@
 //! `--cap-add`, `--cap-drop`, `--security-opt`.
 
-use std::path::PathBuf;
-
 use super::refused::Refused;
 use crate::model::{SeccompChoice, Security};
 
@@ -95,7 +93,7 @@ pub fn security(given: &[String]) -> Result<(Vec<String>, Security), Refused> {
             ("seccomp", "unconfined") => all.seccomp = SeccompChoice::Unconfined,
             ("seccomp", "builtin") => all.seccomp = SeccompChoice::Default,
             ("seccomp", path) => {
-                let profile = profile(path.into())?;
+                let profile = profile(std::path::Path::new(path))?;
                 shown.push(format!("seccomp={profile}"));
                 all.seccomp = SeccompChoice::Profile(profile);
                 continue;
@@ -108,14 +106,14 @@ pub fn security(given: &[String]) -> Result<(Vec<String>, Security), Refused> {
 }
 
 /// A profile's text, without needless space.
-fn profile(path: PathBuf) -> Result<String, Refused> {
-    let text = std::fs::read_to_string(&path).map_err(|source| Refused::File {
+fn profile(path: &std::path::Path) -> Result<String, Refused> {
+    let text = std::fs::read_to_string(path).map_err(|source| Refused::File {
         what: "opening seccomp profile",
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })?;
     let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|source| Refused::Json { path: path.clone(), source })?;
+        serde_json::from_str(&text).map_err(|source| Refused::Json { path: path.to_owned(), source })?;
     let text = value.to_string();
     #[cfg(target_os = "linux")]
     runtime_linux::seccomp::check(&text).map_err(|error| {

@@ -69,7 +69,7 @@ pub fn log(driver: &str, given: &[String]) -> Result<LogConfig, Refused> {
         match key {
             "max-size" if value == "-1" => config.max_size = None,
             "max-size" => {
-                config.max_size = Some(size(value).ok().filter(|size| *size > 0).ok_or_else(invalid)?)
+                config.max_size = Some(size(value).ok().filter(|size| *size > 0).ok_or_else(invalid)?);
             }
             "max-file" => {
                 config.max_file = Some(value.parse().ok().filter(|files| *files > 0).ok_or_else(invalid)?);

@@ -59,7 +59,7 @@ pub(super) fn take_over(
     let (to, from) = channel();
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || pass_on(&runtime, streams, &from, on_fatal))?;
+        .spawn(move || pass_on(&runtime, streams, &from, on_fatal.as_ref()))?;
     Ok(Some(to))
 }
 
@@ -67,7 +67,7 @@ fn pass_on(
     runtime: &tokio::runtime::Runtime,
     mut streams: Vec<(Signal, Option<u8>)>,
     from: &Receiver<Control>,
-    on_fatal: Option<impl Fn(u8) -> bool>,
+    on_fatal: Option<&impl Fn(u8) -> bool>,
 ) {
     let Ok(control) = from.recv() else { return };
     runtime.block_on(async {
@@ -81,7 +81,7 @@ fn pass_on(
                 std::task::Poll::Pending
             })
             .await;
-            let heard = match (number, &on_fatal) {
+            let heard = match (number, on_fatal) {
                 (Some(number), Some(tell)) => tell(number),
                 (Some(number), None) => control.signal(number),
                 (None, _) => terminal::size().is_none_or(|size| control.resize(size)),

@@ -36,7 +36,7 @@ impl Documents {
                 }
             }
             Self::Lines => {
-                found.iter().try_for_each(|value| -> Result<(), OutputError> { printer.line(value) })?
+                found.iter().try_for_each(|value| -> Result<(), OutputError> { printer.line(value) })?;
             }
             Self::Pretty => {
                 let mut text = Vec::new();

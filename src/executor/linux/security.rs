@@ -92,7 +92,7 @@ fn rlimit(limit: &crate::model::Ulimit) -> Rlimit {
     Rlimit { name: limit.name.clone(), soft: value(limit.soft), hard: value(limit.hard) }
 }
 
-/// AppArmor and SELinux: this host may have neither, and then nothing is promised that nobody keeps.
+/// AppArmor and `SELinux`: this host may have neither, and then nothing is promised that nobody keeps.
 fn modules(host: &HostConfig) -> Result<(), ExecError> {
     if let Some(profile) = &host.security.apparmor
         && profile != "unconfined"

@@ -263,19 +263,9 @@ async fn attend(
                     let outcome = signal(task, number, record).await;
                     let _ = reply.send(outcome);
                 }
-                Command::Resize(size) => {
-                    if let Some(Err(error)) = task.terminal().map(|terminal| terminal.resize(size)) {
-                        tracing::warn!(error = chain(&error), "resizing the terminal");
-                    }
-                }
+                Command::Resize(size) => resize(task, size),
                 Command::Stop(order, reply) => {
-                    record.state.stopped_by_user = true;
-                    let number = order.signal.unwrap_or_else(|| stop_signal(record));
-                    let outcome = signal(task, number, record).await;
-                    let sent = outcome.is_ok();
-                    let _ = reply.send(outcome);
-                    let wait = order.timeout.or(record.launch.container.host.stop_timeout).unwrap_or(STOP_TIMEOUT);
-                    if let (true, Ok(seconds)) = (sent, u64::try_from(wait)) {
+                    if let Some(seconds) = stop(task, order, record, reply).await {
                         work.push(Box::pin(async move {
                             tokio::time::sleep(Duration::from_secs(seconds)).await;
                             Change::Kill
@@ -306,16 +296,39 @@ async fn attend(
                     record.update(&order);
                     work.push(Box::pin(update(task, executor, order, reply)));
                 }
-                Command::Stats(reply) => {
-                    let usage = task.usage().ok_or_else(|| cannot(executor, "tell what a container uses (`stats`)"));
-                    let _ = reply.send(usage.and_then(|usage| usage.stats().map_err(|error| failure(&error))));
-                }
-                Command::Processes(reply) => {
-                    let usage = task.usage().ok_or_else(|| cannot(executor, "list processes (`top`)"));
-                    let _ = reply.send(usage.and_then(|usage| usage.processes().map_err(|error| failure(&error))));
-                }
+                Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
+                Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
             },
         }
+    }
+}
+
+/// Begins to stop the container; in how many seconds it is to be killed.
+async fn stop(task: &dyn Task, order: StopOrder, record: &mut Record, reply: Reply<()>) -> Option<u64> {
+    record.state.stopped_by_user = true;
+    let number = order.signal.unwrap_or_else(|| stop_signal(record));
+    let outcome = signal(task, number, record).await;
+    let sent = outcome.is_ok();
+    let _ = reply.send(outcome);
+    let wait = order.timeout.or(record.launch.container.host.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    u64::try_from(wait).ok().filter(|_| sent)
+}
+
+fn resize(task: &dyn Task, size: WindowSize) {
+    if let Some(Err(error)) = task.terminal().map(|terminal| terminal.resize(size)) {
+        tracing::warn!(error = chain(&error), "resizing the terminal");
+    }
+}
+
+/// Asks for what the container uses, where the executor can tell.
+fn usage<T>(
+    task: &dyn Task,
+    executor: &'static str,
+    ask: impl FnOnce(&dyn executor::Usage) -> Result<T, ExecError>,
+) -> Result<T, Failure> {
+    match task.usage() {
+        Some(usage) => ask(usage).map_err(|error| failure(&error)),
+        None => Err(cannot(executor, "tell what a container uses (`stats`, `top`)")),
     }
 }
 

@@ -70,13 +70,16 @@ pub(super) fn wanted(terminal: Option<WindowSize>, open: bool) -> Result<Pipes, 
     }
 }
 
+/// Where a process's input is written, and where what it writes is read.
+pub(super) type Ends = (Option<File>, Vec<(Stream, File)>);
+
 /// Our ends of a task's streams: its terminal's where it has one.
 pub(super) fn ends(
     task: &dyn Task,
     open: bool,
     input: Option<File>,
     outputs: Vec<(Stream, File)>,
-) -> Result<(Option<File>, Vec<(Stream, File)>), ExecError> {
+) -> Result<Ends, ExecError> {
     let Some(terminal) = task.terminal() else { return Ok((input, outputs)) };
     let input = if open { Some(terminal.stream()?) } else { None };
     Ok((input, vec![(Stream::Stdout, terminal.stream()?)]))
