@@ -1,7 +1,7 @@
 //! Tar archives byte by byte: what a well-behaved library refuses to write is what these tests need.
 
 /// An entry of a ustar archive.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: u8,
