@@ -12,7 +12,7 @@ use crate::model::Timestamp;
 use crate::supervisor::{LogEntry, Stream};
 
 /// How often `--follow` looks for more.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Fetch the logs of a container
 #[derive(Debug, Args)]
@@ -80,21 +80,20 @@ impl Execute for Logs {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         // The id, so that a follower stays with its container when the name moves on.
         let id = engine.container(&self.container)?.container.id;
-        let all = engine.logs(&self.container)?;
-        let mut seen = all.len();
-        let wanted: Vec<_> = all.iter().filter(|entry| self.wants(entry)).collect();
-        for entry in &wanted[self.tail_start(&wanted)..] {
-            self.show(printer, entry)?;
-        }
-        while self.follow && self.until.is_none_or(|until| Timestamp::now() < until) {
+        // As with docker, what is no number is all.
+        let mut reader = engine.logs(id.as_str(), self.tail.parse().ok())?;
+        loop {
             // Looked at first: what was written before the end is read after it.
-            let Ok(view) = engine.container(id.as_str()) else { break };
-            let Ok(all) = engine.logs(id.as_str()) else { break };
-            for entry in all.iter().skip(seen).filter(|entry| self.wants(entry)) {
-                self.show(printer, entry)?;
+            let alive = self.follow && engine.container(id.as_str()).is_ok_and(|view| view.alive);
+            for entry in &mut reader {
+                if self.until.is_some_and(|until| entry.time > until) {
+                    return Ok(0);
+                }
+                if self.since.is_none_or(|since| entry.time >= since) {
+                    self.show(printer, &entry)?;
+                }
             }
-            seen = seen.max(all.len());
-            if !view.alive {
+            if !alive || self.until.is_some_and(|until| Timestamp::now() >= until) {
                 break;
             }
             std::thread::sleep(PAUSE);
@@ -104,22 +103,6 @@ impl Execute for Logs {
 }
 
 impl Logs {
-    fn wants(&self, entry: &LogEntry) -> bool {
-        self.since.is_none_or(|since| entry.time >= since)
-            && self.until.is_none_or(|until| entry.time <= until)
-    }
-
-    /// Where the last lines begin; a line may have several records. As with docker, what is no number is all.
-    fn tail_start(&self, entries: &[&LogEntry]) -> usize {
-        let Ok(lines) = self.tail.parse::<usize>() else { return 0 };
-        if lines == 0 {
-            return entries.len();
-        }
-        let starts: Vec<usize> =
-            (0..entries.len()).filter(|at| *at == 0 || entries[at - 1].log.ends_with('\n')).collect();
-        starts.get(starts.len().saturating_sub(lines)).copied().unwrap_or(0)
-    }
-
     fn show(&self, printer: &Printer, entry: &LogEntry) -> Result<(), Fault> {
         let text = if self.timestamps {
             format!("{} {}", entry.time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ"), entry.log)
@@ -146,25 +129,6 @@ mod tests {
         assert!((5405..5410).contains(&ago), "{ago}");
         for bad in ["", "h", "5x", "m5", "99999999999999999999h", "9999999999999999h", "1h2"] {
             assert!(moment(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_tail_counts_lines_not_records() {
-        let entry =
-            |text: &str| LogEntry { log: text.into(), stream: Stream::Stdout, time: Timestamp::UNIX_EPOCH };
-        let all = [entry("a\n"), entry("b1"), entry("b2\n"), entry("c\n")];
-        let all: Vec<_> = all.iter().collect();
-        for (tail, start) in [("all", 0), ("0", 4), ("1", 3), ("2", 1), ("3", 0), ("99", 0), ("-1", 0)] {
-            let logs = Logs {
-                follow: false,
-                since: None,
-                tail: tail.into(),
-                timestamps: false,
-                until: None,
-                container: String::new(),
-            };
-            assert_eq!(logs.tail_start(&all), start, "{tail}");
         }
     }
 }

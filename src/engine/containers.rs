@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::executor::{self, Settings};
-use crate::model::{Container, ContainerId, RuntimeStatus, Timestamp};
+use crate::model::{Container, ContainerId, LogDriver, RuntimeStatus, Timestamp};
 use crate::reference::resolve;
 use crate::state::StateError;
-use crate::supervisor::{self, Claim, Liveness, LogEntry, SupervisorError};
+use crate::supervisor::{self, Claim, Liveness, LogReader, SupervisorError};
 
 use super::{Engine, EngineError};
 
@@ -232,10 +232,14 @@ impl Engine {
         }
     }
 
-    /// What a container wrote, oldest first.
-    pub fn logs(&self, query: &str) -> Result<Vec<LogEntry>, EngineError> {
-        let path = self.log_path(query)?;
-        supervisor::read_log(&path).map_err(|source| EngineError::Path { path, source })
+    /// What a container wrote, from the beginning or from so many lines before the end.
+    pub fn logs(&self, query: &str, tail: Option<usize>) -> Result<LogReader, EngineError> {
+        let view = self.container(query)?;
+        if view.container.host.log.driver == LogDriver::None {
+            return Err(EngineError::NoLog);
+        }
+        let path = supervisor::log_path(&self.store()?.container_dir(&view.container.id));
+        LogReader::open(&path, tail).map_err(|source| EngineError::Path { path, source })
     }
 
     /// The file that a container's output is kept in; it appears with the first output.

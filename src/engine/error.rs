@@ -104,6 +104,9 @@ pub enum EngineError {
     /// The name is another container's, or no name.
     #[error("renaming a container to `{name}`: {why}")]
     Rename { name: String, why: &'static str },
+    /// `--log-driver none`.
+    #[error("configured logging driver does not support reading")]
+    NoLog,
     /// Its supervisor does not end.
     #[error("cannot remove container `{name}`: it does not end")]
     WillNotEnd { name: String },
@@ -176,6 +179,7 @@ impl Kind for EngineError {
             | Self::NoHome => ErrorKind::InvalidInput,
             Self::Running { .. }
             | Self::NotRunning { .. }
+            | Self::NoLog
             | Self::WrongState { .. }
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }

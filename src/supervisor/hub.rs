@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn hub() -> Hub {
-        Hub::new(Log::new("/nowhere/log".into()))
+        Hub::new(Log::new("/nowhere/log".into(), &crate::model::LogConfig::default()))
     }
 
     #[test]

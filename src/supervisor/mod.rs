@@ -30,7 +30,7 @@ use crate::model::{ErrorKind, Kind};
 
 pub use client::{Client, connect, launch};
 pub use liveness::{Claim, Liveness, forget, holder, is_alive};
-pub use logs::{LogEntry, Stream, read_log};
+pub use logs::{LogEntry, LogReader, Stream};
 pub use protocol::{Failure, Launch};
 pub use server::main;
 pub use volumes::{VolumeError, remove_anonymous};

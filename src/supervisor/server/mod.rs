@@ -81,7 +81,7 @@ fn run() -> Result<(), SupervisorError> {
         .enable_all()
         .build()
         .map_err(SupervisorError::system("starting the event loop"))?;
-    let hub = Arc::new(Hub::new(Log::new(log_path(&launch.dir))));
+    let hub = Arc::new(Hub::new(Log::new(log_path(&launch.dir), &launch.container.host.log)));
     let launcher = Outlet::new(to, launch.attach);
     hub.add(&launcher, launch.attach);
     // The blocking threads of the runtime must not hold the end up.

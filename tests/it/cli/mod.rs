@@ -6,6 +6,7 @@ mod flags;
 mod images;
 mod lifecycle;
 mod listing;
+mod logs;
 mod refusals;
 mod streams;
 

@@ -1,0 +1,266 @@
+//! The reading end of a log: record by record, from the beginning or for the last lines, and on when more is written.
+//!
+//! Memory does not grow with the log. A damaged record (the host lost power while it was written) is skipped.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::{LogEntry, rotated};
+
+/// More than the longest record takes with every byte escaped.
+const LONGEST: u64 = 1 << 20;
+
+/// How much is read at a time when looking backwards, in bytes.
+const BLOCK: u64 = 64 << 10;
+
+/// No log has more files.
+const MOST_FILES: u32 = 10_000;
+
+/// What ends a record whose text is a whole line.
+const LINE_END: &[u8] = br#"\n","stream":"#;
+
+/// A log being read.
+#[derive(Debug)]
+pub struct LogReader {
+    path: PathBuf,
+    /// How many rotations old the file is that is being read.
+    age: u32,
+    file: Option<BufReader<File>>,
+    /// The beginning of a record whose end is not written yet.
+    partial: Vec<u8>,
+}
+
+impl LogReader {
+    /// Opens the log at `path`; `tail`: from so many lines before its end. A container that wrote nothing has no file.
+    pub fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
+        let mut reader = Self { path: path.to_owned(), age: 0, file: None, partial: Vec::new() };
+        let oldest = reader.oldest();
+        reader.age = oldest;
+        let Some(mut lines) = tail else {
+            reader.file = open(path, oldest)?;
+            return Ok(reader);
+        };
+        // The newest file first, until there are lines enough.
+        for age in 0..=oldest {
+            let Some(mut file) = open(path, age)? else { continue };
+            let (start, found) = last_lines(file.get_mut(), lines)?;
+            file.seek(SeekFrom::Start(start))?;
+            (reader.age, reader.file) = (age, Some(file));
+            lines -= found;
+            if lines == 0 {
+                break;
+            }
+        }
+        Ok(reader)
+    }
+
+    /// How many older files there are.
+    fn oldest(&self) -> u32 {
+        (1..MOST_FILES).take_while(|age| rotated(&self.path, *age).exists()).last().unwrap_or(0)
+    }
+
+    /// The next record of this file; `None` at its end.
+    fn read(&mut self) -> io::Result<Option<LogEntry>> {
+        let Some(file) = &mut self.file else { return Ok(None) };
+        loop {
+            let room = LONGEST.saturating_sub(self.partial.len() as u64);
+            file.by_ref().take(room.max(1)).read_until(b'\n', &mut self.partial)?;
+            if self.partial.last() != Some(&b'\n') {
+                if (self.partial.len() as u64) < LONGEST {
+                    return Ok(None);
+                }
+                // No record is that long: what is left of it is skipped as well.
+                self.partial.clear();
+                continue;
+            }
+            let record = serde_json::from_slice(&self.partial);
+            self.partial.clear();
+            if let Ok(entry) = record {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
+    /// Goes on with the file that was begun after this one; false when there is none.
+    fn advance(&mut self) -> io::Result<bool> {
+        let oldest = self.oldest();
+        let Some(file) = &self.file else {
+            // There was none: whatever there is now is new.
+            (self.file, self.age) = (open(&self.path, oldest)?, oldest);
+            return Ok(self.file.is_some());
+        };
+        // Meanwhile it may have become older: its own identity tells where it is now.
+        let own = identity(&file.get_ref().metadata()?);
+        let is_own = |age: &u32| {
+            std::fs::metadata(rotated(&self.path, *age)).is_ok_and(|found| identity(&found) == own)
+        };
+        let next = match (0..=oldest).find(is_own) {
+            Some(0) => return Ok(false),
+            Some(age) => age - 1,
+            // It went with the last rotation.
+            None => oldest,
+        };
+        match open(&self.path, next)? {
+            Some(file) => {
+                (self.file, self.age) = (Some(file), next);
+                self.partial.clear();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The next record; `None` when there is none yet.
+    pub fn next_entry(&mut self) -> io::Result<Option<LogEntry>> {
+        loop {
+            if let Some(entry) = self.read()? {
+                return Ok(Some(entry));
+            }
+            if !self.advance()? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Iterator for LogReader {
+    type Item = LogEntry;
+
+    /// Ends with what is written now; a log that cannot be read any more has ended.
+    fn next(&mut self) -> Option<LogEntry> {
+        self.next_entry().ok().flatten()
+    }
+}
+
+fn open(path: &Path, age: u32) -> io::Result<Option<BufReader<File>>> {
+    match File::open(rotated(path, age)) {
+        Ok(file) => Ok(Some(BufReader::new(file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// Without inode numbers the time of its making tells one file from another.
+#[cfg(not(unix))]
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    let made = metadata.created().ok().and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
+    (0, made.map_or(0, |made| u64::try_from(made.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+/// Where the last `wanted` lines of a file begin, and how many of them there are. A line may have several records.
+fn last_lines(file: &mut File, wanted: usize) -> io::Result<(u64, usize)> {
+    let mut at = file.seek(SeekFrom::End(0))?;
+    if wanted == 0 {
+        return Ok((at, 0));
+    }
+    // Bytes from `at` up to the end of the record that is being looked at.
+    let mut held: Vec<u8> = Vec::new();
+    // The beginning of the earliest record that belongs to a counted line.
+    let mut lines = 0;
+    let mut start = at;
+    while at > 0 {
+        let size = BLOCK.min(at);
+        at -= size;
+        let mut block = vec![0; usize::try_from(size).unwrap_or(0)];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut block)?;
+        block.extend_from_slice(&held);
+        held = block;
+        // Records end with a line feed; the last piece begins after the one before.
+        while let Some(before) = held[..held.len().saturating_sub(1)].iter().rposition(|byte| *byte == b'\n')
+        {
+            let record = &held[before + 1..];
+            if whole_line(record) {
+                if lines == wanted {
+                    return Ok((start, lines));
+                }
+                lines += 1;
+            }
+            start = at + before as u64 + 1;
+            held.truncate(before + 1);
+        }
+    }
+    // What is left is the first record of the file.
+    if whole_line(&held) {
+        if lines == wanted {
+            return Ok((start, lines));
+        }
+        lines += 1;
+    }
+    Ok((0, lines))
+}
+
+fn whole_line(record: &[u8]) -> bool {
+    record.windows(LINE_END.len()).any(|part| part == LINE_END)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LogConfig;
+    use crate::supervisor::logs::{Log, Stream};
+
+    fn texts(reader: &mut LogReader) -> Vec<String> {
+        reader.by_ref().map(|entry| entry.log).collect()
+    }
+
+    #[test]
+    fn the_tail_counts_lines_not_records_and_crosses_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let config = LogConfig { max_size: Some(150), max_file: Some(9), ..LogConfig::default() };
+        let mut log = Log::new(path.clone(), &config);
+        for text in ["a\n", "b\n", "c\n", "d\n", "e\n"] {
+            log.append(Stream::Stdout, text.as_bytes());
+        }
+        let long = "x".repeat(20_000);
+        log.append(Stream::Stdout, format!("{long}\n").as_bytes());
+        let tail = |lines| texts(&mut LogReader::open(&path, Some(lines)).unwrap()).concat();
+        assert_eq!(tail(0), "");
+        assert_eq!(tail(1), format!("{long}\n"));
+        assert_eq!(tail(2), format!("e\n{long}\n"));
+        assert_eq!(tail(4), format!("c\nd\ne\n{long}\n"));
+        assert_eq!(tail(99), format!("a\nb\nc\nd\ne\n{long}\n"));
+    }
+
+    #[test]
+    fn a_reader_goes_on_across_rotations() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let config = LogConfig { max_size: Some(300), max_file: Some(4), ..LogConfig::default() };
+        let mut reader = LogReader::open(&path, None).unwrap();
+        assert!(reader.next_entry().unwrap().is_none());
+        let mut log = Log::new(path, &config);
+        let mut seen = Vec::new();
+        for number in 0..100 {
+            log.append(Stream::Stderr, format!("{number}\n").as_bytes());
+            if number % 5 == 0 {
+                seen.extend(texts(&mut reader));
+            }
+        }
+        seen.extend(texts(&mut reader));
+        let all: Vec<_> = (0..100).map(|number| format!("{number}\n")).collect();
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn a_damaged_record_is_skipped_and_half_a_record_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let record = r#"{"log":"good\n","stream":"stdout","time":"1970-01-01T00:00:00Z"}"#;
+        std::fs::write(&path, format!("{{broken\n\0\0\n{record}\n{}", &record[..20])).unwrap();
+        let mut reader = LogReader::open(&path, None).unwrap();
+        assert_eq!(texts(&mut reader), ["good\n"]);
+        let rest = format!("{}\n", &record[20..]);
+        io::Write::write_all(&mut File::options().append(true).open(&path).unwrap(), rest.as_bytes())
+            .unwrap();
+        assert_eq!(texts(&mut reader), ["good\n"]);
+    }
+}
