@@ -220,14 +220,14 @@ mod tests {
         for text in ["a\n", "b\n", "c\n", "d\n", "e\n"] {
             log.append(Stream::Stdout, text.as_bytes());
         }
-        let long = "x".repeat(20_000);
-        log.append(Stream::Stdout, format!("{long}\n").as_bytes());
+        let wide = "x".repeat(20_000);
+        log.append(Stream::Stdout, format!("{wide}\n").as_bytes());
         let tail = |lines| texts(&mut LogReader::open(&path, Some(lines)).unwrap()).concat();
         assert_eq!(tail(0), "");
-        assert_eq!(tail(1), format!("{long}\n"));
-        assert_eq!(tail(2), format!("e\n{long}\n"));
-        assert_eq!(tail(4), format!("c\nd\ne\n{long}\n"));
-        assert_eq!(tail(99), format!("a\nb\nc\nd\ne\n{long}\n"));
+        assert_eq!(tail(1), format!("{wide}\n"));
+        assert_eq!(tail(2), format!("e\n{wide}\n"));
+        assert_eq!(tail(4), format!("c\nd\ne\n{wide}\n"));
+        assert_eq!(tail(99), format!("a\nb\nc\nd\ne\n{wide}\n"));
     }
 
     #[test]

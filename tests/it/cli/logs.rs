@@ -16,8 +16,8 @@ fn a_follower_sees_every_line_across_rotations() {
     let mut late = late.expect("umiak starts");
     std::io::Write::write_all(&mut late.stdin.take().expect("piped"), b"go\n").expect("written");
     let expected: String = (0..3000).map(|n| format!("line {n}\n")).chain(["over\n".to_owned()]).collect();
-    let followed = host.finish(follower, &["logs", "-f"]).exits(0).stdout;
-    assert!(followed == expected, "{} lines of {}", followed.lines().count(), expected.lines().count());
+    let heard = host.finish(follower, &["logs", "-f"]).exits(0).stdout;
+    assert!(heard == expected, "{} lines of {}", heard.lines().count(), expected.lines().count());
     host.finish(late, &["attach"]).exits(0);
     assert!(host.umiak(&["logs", &id]).exits(0).stdout == expected);
     assert_eq!(host.umiak(&["logs", "-n", "2", &id]).exits(0).stdout, "line 2999\nover\n");
