@@ -163,7 +163,7 @@ mod tests {
             log.append(*stream, bytes);
         }
         log.finish();
-        LogReader::open(&path, None).unwrap().into_iter().map(|entry| (entry.stream, entry.log)).collect()
+        LogReader::open(&path, None).unwrap().map(|entry| (entry.stream, entry.log)).collect()
     }
 
     #[test]
