@@ -45,7 +45,7 @@ pub(super) struct Logs {
 }
 
 /// A moment: RFC 3339, seconds since 1970, or how long ago (`1h30m`).
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }

@@ -23,6 +23,7 @@ pub mod output;
 mod pause;
 mod port;
 mod progress;
+mod prune;
 mod ps;
 mod pull;
 mod rename;
@@ -33,6 +34,7 @@ mod run;
 mod start;
 mod stats;
 mod stop;
+mod tag;
 mod top;
 mod unpause;
 mod update;
@@ -180,6 +182,7 @@ commands! {
         Attach(attach::Attach) = "attach",
         Rm(rm::Rm) = "rm",
         Rmi(rmi::Rmi) = "rmi",
+        Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
     }
@@ -190,6 +193,9 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage the engine
+        #[command(override_usage = "umiak system COMMAND")]
+        System(SystemCommand),
         /// Manage volumes
         #[command(override_usage = "umiak volume COMMAND")]
         Volume(VolumeCommand),
@@ -199,6 +205,7 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
+        Prune(prune::Containers) = "container prune",
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
         Port(port::Port) = "port",
@@ -227,12 +234,22 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ImageCommand {
+        Prune(prune::Images) = "image prune",
+        Tag(tag::Tag) = "tag",
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
         Pull(pull::Pull) = "pull",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+    }
+}
+
+commands! {
+    /// Of the engine as a whole.
+    enum SystemCommand {
+        Info(info::Info) = "info",
+        Prune(prune::System) = "system prune",
     }
 }
 

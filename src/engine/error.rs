@@ -107,6 +107,9 @@ pub enum EngineError {
     /// `--log-driver none`.
     #[error("configured logging driver does not support reading")]
     NoLog,
+    /// A digest is no name.
+    #[error("refusing to create a tag with a digest reference")]
+    TagDigest,
     /// Its supervisor does not end.
     #[error("cannot remove container `{name}`: it does not end")]
     WillNotEnd { name: String },
@@ -174,6 +177,7 @@ impl Kind for EngineError {
             | Self::NoObject { .. } => ErrorKind::NotFound,
             Self::UserNamespace { .. }
             | Self::NoCommand
+            | Self::TagDigest
             | Self::Rename { .. }
             | Self::ObjectType { .. }
             | Self::NoHome => ErrorKind::InvalidInput,

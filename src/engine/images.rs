@@ -150,6 +150,7 @@ impl Engine {
 
     /// Removes blobs and layers that no image, container or running pull needs.
     pub fn collect_garbage(&self) -> Result<(), EngineError> {
+        self.sweep_store()?;
         let store = self.store()?;
         let blobs = store.content().list()?;
         self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;

@@ -124,7 +124,7 @@ pub fn merge(image: &ImageConfig, wishes: &Wishes) -> Result<ContainerConfig, Me
         exposed_ports: both(&image.exposed_ports, &wishes.exposed_ports),
         volumes: both(&image.volumes, &wishes.volumes),
         stop_signal: wish(wishes.stop_signal.as_ref()).or_else(|| wish(image.stop_signal.as_ref())).cloned(),
-        healthcheck: healthcheck(&wishes.health),
+        healthcheck: healthcheck(image, &wishes.health),
     };
     without_nul(&config)?;
     Ok(config)
@@ -141,18 +141,28 @@ fn both(image: &[String], user: &[String]) -> Vec<String> {
     all
 }
 
-/// The health check that the user wishes for.
-fn healthcheck(wish: &HealthWish) -> Option<Healthcheck> {
+/// The image's health check (`HEALTHCHECK`), and over it what the user wishes.
+fn healthcheck(image: &ImageConfig, wish: &HealthWish) -> Option<Healthcheck> {
     if wish.disable {
         return Some(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() });
     }
+    let own = image.other.get("Healthcheck");
+    let number = |field: &str| own.and_then(|own| own.get(field)).and_then(serde_json::Value::as_u64);
+    let test = || {
+        let words = own?.get("Test")?.as_array()?;
+        words.iter().map(|word| word.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+    };
+    let line = wish.cmd.as_ref().map(|line| vec!["CMD-SHELL".to_owned(), line.clone()]);
     let check = Healthcheck {
-        test: wish.cmd.iter().flat_map(|line| ["CMD-SHELL".to_owned(), line.clone()]).collect(),
-        interval: wish.interval.unwrap_or(0),
-        timeout: wish.timeout.unwrap_or(0),
-        start_period: wish.start_period.unwrap_or(0),
-        start_interval: wish.start_interval.unwrap_or(0),
-        retries: wish.retries.unwrap_or(0),
+        test: line.or_else(test).unwrap_or_default(),
+        interval: wish.interval.or_else(|| number("Interval")).unwrap_or(0),
+        timeout: wish.timeout.or_else(|| number("Timeout")).unwrap_or(0),
+        start_period: wish.start_period.or_else(|| number("StartPeriod")).unwrap_or(0),
+        start_interval: wish.start_interval.or_else(|| number("StartInterval")).unwrap_or(0),
+        retries: wish
+            .retries
+            .or_else(|| number("Retries").and_then(|retries| u32::try_from(retries).ok()))
+            .unwrap_or(0),
     };
     (check != Healthcheck::default()).then_some(check)
 }

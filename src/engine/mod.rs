@@ -17,6 +17,7 @@ mod joins;
 mod merge;
 mod mounts;
 pub mod progress;
+mod prune;
 mod pull;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]

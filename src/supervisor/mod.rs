@@ -16,6 +16,7 @@
 pub mod client;
 mod endpoint;
 mod files;
+mod health;
 mod hub;
 mod liveness;
 mod logs;

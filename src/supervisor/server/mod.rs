@@ -4,6 +4,7 @@
 //! want comes to it as [`Command`]s, and nothing that it awaits holds another command up.
 
 mod clients;
+mod probe;
 mod record;
 mod session;
 mod streams;
@@ -21,13 +22,14 @@ use tokio::sync::oneshot;
 
 use super::endpoint::Endpoint;
 use super::files;
+use super::health;
 use super::hub::{Hub, Outlet};
 use super::logs::Log;
 use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateOrder};
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
-use crate::executor::{self, ExecError, Executor, Exit, Refusal, Settings, Stats, Task, WindowSize};
-use crate::model::{ErrorKind, Kind, chain};
+use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
+use crate::model::{ErrorKind, HealthProbe, Kind, chain};
 use clients::Desk;
 use record::Record;
 use session::Session;
@@ -230,6 +232,9 @@ async fn attend(
     let mut sessions: FuturesUnordered<LocalBoxFuture<'_, ()>> = FuturesUnordered::new();
     let end = task.wait();
     tokio::pin!(end);
+    let begun = Instant::now();
+    let mut checks = FuturesUnordered::new();
+    checks.extend(next_check(task, record, begun));
     let rest = tokio::time::sleep(REST);
     tokio::pin!(rest);
     let mut resting = false;
@@ -249,6 +254,10 @@ async fn attend(
                 resting = true;
             }
             Some(()) = sessions.next(), if !sessions.is_empty() => {}
+            Some(probe) = checks.next(), if !checks.is_empty() => {
+                record.checked(probe, begun.elapsed());
+                checks.extend(next_check(task, record, begun));
+            }
             Some(change) = work.next(), if !work.is_empty() => match change {
                 Change::Nothing => {}
                 Change::Paused(paused) => {
@@ -301,6 +310,26 @@ async fn attend(
             },
         }
     }
+}
+
+/// The next run of the health check, after its pause; `None` for a container without one. A frozen container is not asked.
+fn next_check<'a>(
+    task: &'a dyn Task,
+    record: &Record,
+    begun: Instant,
+) -> Option<LocalBoxFuture<'a, Option<HealthProbe>>> {
+    let config = &record.launch.container.config;
+    let check = config.healthcheck.clone()?;
+    let args = health::command(&check)?;
+    let exec = task.exec()?;
+    let health = record.state.health.clone().unwrap_or_default();
+    let pause = health::pause(&check, &health, begun.elapsed());
+    let paused = record.state.paused;
+    let process = Process { args, env: config.env.clone(), cwd: String::new(), user: String::new() };
+    Some(Box::pin(async move {
+        tokio::time::sleep(pause).await;
+        if paused { None } else { Some(probe::run(exec, process, &check).await) }
+    }))
 }
 
 /// Begins to stop the container; in how many seconds it is to be killed.

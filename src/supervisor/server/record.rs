@@ -1,10 +1,13 @@
 //! The record that a supervisor keeps true.
 
+use std::time::Duration;
+
 use super::failure;
 use crate::executor::Exit;
-use crate::model::{RunState, RuntimeStatus, Timestamp, chain};
+use crate::model::{Health, HealthProbe, RunState, RuntimeStatus, Timestamp, chain};
 use crate::state::Database;
 use crate::store::Store;
+use crate::supervisor::health;
 use crate::supervisor::protocol::{Failure, Launch, UpdateOrder};
 use crate::supervisor::remove_anonymous;
 
@@ -37,6 +40,16 @@ impl Record {
         host.resources.take_over(&order.resources);
         if let Some(policy) = order.restart {
             host.restart = policy;
+        }
+    }
+
+    /// Takes in what the health check found, `ran` after the start; `None`: it was not asked.
+    pub(super) fn checked(&mut self, probe: Option<HealthProbe>, ran: Duration) {
+        let check = self.launch.container.config.healthcheck.clone();
+        if let (Some(probe), Some(check), Some(health)) = (probe, check, &mut self.state.health) {
+            health::note(&check, health, probe, ran);
+            self.write();
+            self.rest();
         }
     }
 
@@ -78,12 +91,14 @@ impl Record {
     }
 
     pub(super) fn started(&mut self, pid: u32) {
+        let check = self.launch.container.config.healthcheck.as_ref();
         self.state = RunState {
             status: RuntimeStatus::Running,
             pid,
             started: Some(Timestamp::now()),
             finished: self.state.finished,
             restart_count: self.state.restart_count,
+            health: check.and_then(health::command).map(|_| Health::default()),
             ..RunState::default()
         };
         self.write();

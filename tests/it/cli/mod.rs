@@ -3,10 +3,12 @@ mod attach;
 mod control;
 mod crash;
 mod flags;
+mod health;
 mod images;
 mod lifecycle;
 mod listing;
 mod logs;
+mod prune;
 mod refusals;
 mod streams;
 
