@@ -8,6 +8,7 @@ pub mod args;
 mod attach;
 mod completion;
 mod confirm;
+mod cp;
 mod create;
 mod exec;
 mod fault;
@@ -168,6 +169,7 @@ commands! {
         Top(top::Top) = "top",
         Stats(stats::Stats) = "stats",
         Exec(exec::Exec) = "exec",
+        Cp(cp::Cp) = "cp",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
         Images(images::Images) = "images",
@@ -205,6 +207,7 @@ commands! {
 commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
+        Cp(cp::Cp) = "cp",
         Prune(prune::Containers) = "container prune",
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::output::Printer;
 use crate::engine::Engine;
 
-/// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+/// Create a tag `TARGET_IMAGE` that refers to `SOURCE_IMAGE`
 #[derive(Debug, Args)]
 #[command(help_template = super::HELP, override_usage = "umiak tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]")]
 pub(super) struct Tag {

@@ -43,6 +43,8 @@ pub enum EngineError {
     #[error(transparent)]
     Volume(#[from] crate::supervisor::VolumeError),
     #[error(transparent)]
+    Copy(#[from] super::CopyError),
+    #[error(transparent)]
     Mount(#[from] super::MountError),
     #[error(transparent)]
     VolumeName(#[from] crate::model::VolumeNameError),
@@ -156,6 +158,7 @@ impl EngineError {
             Self::Supervisor(error) => error,
             Self::Merge(error) => error,
             Self::Mount(error) => error,
+            Self::Copy(error) => error,
             Self::Volume(error) => error,
             Self::VolumeName(error) => error,
             Self::Join(error) => error,

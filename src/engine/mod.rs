@@ -7,6 +7,11 @@
 mod check;
 mod containers;
 mod control;
+#[cfg(target_os = "linux")]
+pub mod copy;
+#[cfg(not(target_os = "linux"))]
+#[path = "copy_refused.rs"]
+pub mod copy;
 mod create;
 mod error;
 mod exec;
@@ -37,6 +42,7 @@ use crate::store::Store;
 
 pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
+pub use copy::{CopyError, CopyOptions};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
 pub use exec::ExecOptions;

@@ -1,6 +1,7 @@
 //! The commands as a user of docker knows them: what they print, how they end, and what they leave.
 mod attach;
 mod control;
+mod cp;
 mod crash;
 mod flags;
 mod health;

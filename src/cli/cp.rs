@@ -1,0 +1,76 @@
+//! `umiak cp`.
+
+use clap::Args;
+
+use super::Execute;
+use super::fault::Fault;
+use super::output::{Printer, human};
+use crate::engine::{CopyOptions, Engine, copy};
+
+/// Copy files/folders between a container and the local filesystem
+#[derive(Debug, Args)]
+#[command(
+    help_template = super::HELP,
+    override_usage = "umiak cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH\n\tumiak cp [OPTIONS] SRC_PATH CONTAINER:DEST_PATH",
+    args_override_self = true
+)]
+pub(super) struct Cp {
+    /// Archive mode (copy all uid/gid information)
+    #[arg(short, long)]
+    archive: bool,
+    /// Always follow symbol link in `SRC_PATH`
+    #[arg(short = 'L', long)]
+    follow_link: bool,
+    /// Suppress progress output during copy
+    #[arg(short, long)]
+    quiet: bool,
+    #[arg(required = true, num_args = 2, hide = true)]
+    paths: Vec<String>,
+}
+
+/// `CONTAINER:PATH`, or a path; one that begins with `/` or `.` is the host's whatever it holds.
+fn end(text: &str) -> copy::End {
+    match text.split_once(':') {
+        Some((container, path)) if !text.starts_with(['/', '.']) && !container.is_empty() => {
+            let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+            copy::End::Container { container: container.to_owned(), path }
+        }
+        _ => copy::End::Host(text.to_owned()),
+    }
+}
+
+impl Cp {
+    fn ends(&self) -> Option<(copy::End, copy::End)> {
+        let [from, to] = self.paths.as_slice() else { return None };
+        Some((end(from), end(to)))
+    }
+}
+
+impl Execute for Cp {
+    fn check(&self) -> Result<(), Fault> {
+        use copy::End::{Container, Host};
+        match self.ends() {
+            Some((Host(_), Host(_))) | None => {
+                Err(Fault::Conflict("must specify at least one container source"))
+            }
+            Some((Container { .. }, Container { .. })) => {
+                Err(Fault::Conflict("copying between containers is not supported"))
+            }
+            Some((Host(path), _) | (_, Host(path))) if path == "-" => Err(Fault::Conflict(
+                "archives on standard input and output are not supported yet: give a path",
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        let Some((from, to)) = self.ends() else { return Ok(1) };
+        let options = CopyOptions { archive: self.archive, follow: self.follow_link };
+        let bytes = engine.copy(&from, &to, options)?;
+        if !self.quiet {
+            let [_, shown] = self.paths.as_slice() else { return Ok(0) };
+            printer.line_err(format!("Successfully copied {} to {shown}", human::size(bytes, 3)))?;
+        }
+        Ok(0)
+    }
+}

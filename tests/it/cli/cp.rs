@@ -1,0 +1,75 @@
+//! `cp`: between a container and the host, and never out of the container.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::{detached, until};
+use crate::support::host::Host;
+use crate::support::require;
+
+#[test]
+fn files_and_folders_go_both_ways() {
+    require!(root, registry);
+    let host = Host::new();
+    let work = host.dir().join("work");
+    fs::create_dir_all(work.join("tree/sub")).expect("made");
+    fs::write(work.join("tree/sub/file"), "deep").expect("written");
+    symlink("sub/file", work.join("tree/link")).expect("linked");
+    let path = |name: &str| work.join(name).display().to_string();
+    let id = detached(&host, &["--name", "box", "-v", "kept:/kept"], &["sleep", "1000"]);
+    for round in ["running", "stopped"] {
+        // Into a directory that is there, as a new name, and only what is inside.
+        let out = host.umiak(&["cp", &path("tree"), "box:/tmp"]).exits(0);
+        assert!(out.stderr.starts_with("Successfully copied 4B to box:/tmp"), "{}", out.stderr);
+        host.umiak(&["cp", &path("tree"), &format!("box:/new-{round}")]).exits(0);
+        host.umiak(&["cp", &format!("{}/.", path("tree")), "box:/kept"]).exits(0);
+        let back = path(round);
+        host.umiak(&["cp", "-q", &format!("box:/new-{round}"), &back]).exits(0);
+        assert_eq!(fs::read_to_string(work.join(round).join("sub/file")).expect("copied"), "deep");
+        assert_eq!(
+            fs::read_link(work.join(round).join("link")).expect("a link").display().to_string(),
+            "sub/file"
+        );
+        host.umiak(&["cp", "-L", &format!("box:/new-{round}/link"), &path("followed")]).exits(0);
+        assert_eq!(fs::read_to_string(work.join("followed")).expect("copied"), "deep");
+        host.umiak(&["cp", "box:/kept/sub/file", &path("single")]).exits(0);
+        assert_eq!(fs::read_to_string(work.join("single")).expect("copied"), "deep");
+        host.umiak(&["cp", "box:/nope", &path("x")])
+            .fails(1, &["Could not find the file /nope in container box"]);
+        host.umiak(&["cp", &path("nope"), "box:/"]).fails(1, &["Could not find the file"]);
+        host.umiak(&["cp", &path("single"), "box:/no/such/dir/x"]).fails(1, &["no such directory"]);
+        host.umiak(&["cp", &path("tree"), "box:/etc/passwd"]).fails(1, &["cannot copy a directory"]);
+        host.umiak(&["cp", &path("single"), &path("x")]).fails(1, &["container"]);
+        host.umiak(&["stop", "-t", "0", &id]).exits(0);
+    }
+    host.umiak(&["rm", "box"]).exits(0);
+    host.umiak(&["volume", "rm", "kept"]).exits(0);
+}
+
+/// A process in the container swaps a folder for a link to the host's root while files are copied through it.
+#[test]
+fn a_swapped_path_never_leads_out() {
+    require!(root, registry);
+    let host = Host::new();
+    let canary = host.dir().join("canary");
+    fs::create_dir(&canary).expect("made");
+    fs::write(canary.join("file"), "untouched").expect("written");
+    fs::write(host.dir().join("file"), "evil").expect("written");
+    let outside = canary.display().to_string();
+    let script = format!(
+        "mkdir -p {outside} /real; echo inside >/real/file; echo ready; \
+         while :; do rm -rf /path; mkdir /path; rm -rf /path; ln -s {outside} /path; done"
+    );
+    let id = detached(&host, &["--name", "swap"], &["sh", "-c", &script]);
+    until("it swaps", || host.umiak(&["logs", "swap"]).stdout.contains("ready"));
+    let source = host.dir().join("file").display().to_string();
+    for _ in 0..200 {
+        // Whether it succeeds depends on the moment; where it goes does not.
+        host.umiak(&["cp", &source, "swap:/path/file"]);
+        host.umiak(&["cp", "swap:/path/file", &host.dir().join("out").display().to_string()]);
+        assert_eq!(fs::read_to_string(canary.join("file")).expect("it is there"), "untouched");
+        let out = fs::read_to_string(host.dir().join("out")).unwrap_or_default();
+        assert!(out.is_empty() || out == "evil", "{out}");
+    }
+    host.umiak(&["rm", "-f", &id]).exits(0);
+}
