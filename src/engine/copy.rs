@@ -196,7 +196,7 @@ impl Engine {
         };
         let (dir, name, metadata) =
             look(&source, dir, name, &parent, options.follow).map_err(|_| missing())?;
-        let (into, as_name) = self.destination(&target, to.path(), &name, metadata.is_dir(), contents)?;
+        let (into, as_name) = Self::destination(&target, to.path(), &name, metadata.is_dir(), contents)?;
         let mut job = Job { archive: options.archive, bytes: 0 };
         let outcome = if contents || as_name == OsStr::new(".") {
             let from_dir = dir.open_dir(&name).map_err(failed(from.path()))?;
@@ -210,7 +210,6 @@ impl Engine {
 
     /// Where it goes: an open directory and a name in it.
     fn destination(
-        &self,
         target: &Tree,
         path: &str,
         name: &OsStr,
@@ -225,20 +224,19 @@ impl Engine {
         let none = || CopyError::NoDirectory { path: path.to_owned() };
         let dir = target.directory(&parent).map_err(|_| none())?;
         let Some(new_name) = new_name else { return Err(none()) };
-        match dir.symlink_metadata(&new_name) {
-            Ok(_) if is_dir => Err(CopyError::DirectoryToFile { path: path.to_owned() }),
-            Ok(_) => Ok((dir, new_name)),
-            Err(_) if path.ends_with('/') && !is_dir => Err(none()),
-            Err(_) if contents => {
-                dir.create_dir(&new_name)
-                    .map_err(|source| CopyError::Io { path: path.to_owned(), source })?;
-                let inside = dir
-                    .open_dir(&new_name)
-                    .map_err(|source| CopyError::Io { path: path.to_owned(), source })?;
-                Ok((inside, ".".into()))
-            }
-            Err(_) => Ok((dir, new_name)),
+        let there = dir.symlink_metadata(&new_name).is_ok();
+        if there && is_dir {
+            return Err(CopyError::DirectoryToFile { path: path.to_owned() });
         }
+        if !there && path.ends_with('/') && !is_dir {
+            return Err(none());
+        }
+        if there || !contents {
+            return Ok((dir, new_name));
+        }
+        let failed = |source| CopyError::Io { path: path.to_owned(), source };
+        dir.create_dir(&new_name).map_err(failed)?;
+        Ok((dir.open_dir(&new_name).map_err(failed)?, ".".into()))
     }
 
     fn tree(&self, end: &End) -> Result<Tree, EngineError> {

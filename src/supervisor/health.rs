@@ -61,6 +61,7 @@ pub(super) fn note(check: &Healthcheck, health: &mut Health, probe: HealthProbe,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::HealthStatus::{Healthy, Starting, Unhealthy};
     use crate::model::Timestamp;
 
     const LATE: Duration = Duration::from_secs(100);
@@ -79,7 +80,6 @@ mod tests {
             note(&check, &mut health, probe(code), LATE);
             seen.push((health.status, health.failing_streak));
         }
-        use HealthStatus::{Healthy, Starting, Unhealthy};
         assert_eq!(
             seen,
             [

@@ -219,6 +219,17 @@ fn refusal(record: &Record, why: &str) -> Failure {
     }
 }
 
+/// Why there is nothing to freeze or to thaw.
+fn frozen_already(record: &Record, wanted: bool) -> Option<Failure> {
+    let why = if wanted { "is already paused" } else { "is not paused" };
+    (record.state.paused == wanted).then(|| refusal(record, why))
+}
+
+/// Why no further process can be run.
+fn no_exec(record: &Record) -> Option<Failure> {
+    record.state.paused.then(|| refusal(record, "is paused, unpause the container before exec"))
+}
+
 /// Carries out commands until the task ends.
 async fn attend(
     task: &dyn Task,
@@ -281,25 +292,14 @@ async fn attend(
                         }));
                     }
                 }
-                Command::Pause(wanted, reply) => {
-                    if record.state.paused == wanted {
-                        let why = if wanted { "is already paused" } else { "is not paused" };
-                        let _ = reply.send(Err(refusal(record, why)));
-                    } else {
-                        work.push(Box::pin(pause(task, executor, wanted, reply)));
-                    }
-                }
-                Command::Exec(session) => {
-                    if record.state.paused {
-                        let why = "is paused, unpause the container before exec";
-                        session.to.tell(&Event::Failed(refusal(record, why)));
-                    } else {
-                        let env = env.clone();
-                        sessions.push(Box::pin(async move {
-                            session::run(task, executor, &env, *session).await;
-                        }));
-                    }
-                }
+                Command::Pause(wanted, reply) => match frozen_already(record, wanted) {
+                    Some(refusal) => drop(reply.send(Err(refusal))),
+                    None => work.push(Box::pin(pause(task, executor, wanted, reply))),
+                },
+                Command::Exec(session) => match no_exec(record) {
+                    Some(refusal) => drop(session.to.tell(&Event::Failed(refusal))),
+                    None => sessions.push(Box::pin(session::run(task, executor, env.clone(), *session))),
+                },
                 Command::Update(order, reply) => {
                     restart.set_policy(order.restart);
                     record.update(&order);

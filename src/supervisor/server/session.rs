@@ -29,8 +29,8 @@ pub(super) struct Session {
 }
 
 /// Runs the process to its end and tells the client everything.
-pub(super) async fn run(task: &dyn Task, executor: &'static str, env: &[String], mut session: Session) {
-    match begin(task, executor, env, &session).await {
+pub(super) async fn run(task: &dyn Task, executor: &'static str, env: Vec<String>, mut session: Session) {
+    match begin(task, executor, &env, &session).await {
         Ok((process, input, readers)) => {
             session.to.tell(&Event::Started);
             let exit = attend(process.as_ref(), &mut session, &input).await;
