@@ -80,12 +80,13 @@ impl Execute for Logs {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         // The id, so that a follower stays with its container when the name moves on.
         let id = engine.container(&self.container)?.container.id;
+        let unreadable = |source| Fault::System { action: "reading the log", source };
         // As with docker, what is no number is all.
         let mut reader = engine.logs(id.as_str(), self.tail.parse().ok())?;
         loop {
             // Looked at first: what was written before the end is read after it.
             let alive = self.follow && engine.container(id.as_str()).is_ok_and(|view| view.alive);
-            for entry in &mut reader {
+            while let Some(entry) = reader.next_entry().map_err(unreadable)? {
                 if self.until.is_some_and(|until| entry.time > until) {
                     return Ok(0);
                 }

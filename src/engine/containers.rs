@@ -265,6 +265,7 @@ fn kill_supervisor(_pid: u32) {}
 fn mark_lost(container: &mut Container) {
     let state = &mut container.state;
     state.status = RuntimeStatus::Exited;
+    (state.paused, state.restarting) = (false, false);
     state.pid = 0;
     state.exit_code = LOST;
     state.finished = Some(state.finished.unwrap_or_else(Timestamp::now));

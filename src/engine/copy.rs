@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, PermissionsExt as _};
+use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 
 use crate::model::{Container, ErrorKind, Kind, MountSource, Root};
@@ -115,6 +115,7 @@ enum Tree {
     Container {
         root: rustix::fd::OwnedFd,
         mounts: Vec<(String, rustix::fd::OwnedFd, bool)>,
+        read_only: bool,
         name: String,
     },
 }
@@ -130,31 +131,38 @@ impl Tree {
     }
 
     /// The tree that a path is in, the path in it, and whether it is read-only.
-    fn place<'a>(&'a self, path: &'a str) -> (Option<&'a rustix::fd::OwnedFd>, &'a str, bool) {
-        let Self::Container { root, mounts, .. } = self else { return (None, path, false) };
+    fn place(&self, path: &str) -> (Option<&rustix::fd::OwnedFd>, String, bool) {
+        let Self::Container { root, mounts, read_only, .. } = self else {
+            return (None, path.to_owned(), false);
+        };
+        if mounts.is_empty() {
+            // A running container: the kernel knows what is mounted where, and how.
+            return (Some(root), path.to_owned(), *read_only);
+        }
+        let path = super::mounts::clean(path);
         let inside = |target: &str| {
             let rest = path.strip_prefix(target)?;
-            (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+            (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
         };
-        let deepest = mounts
+        let within = mounts
             .iter()
             .filter_map(|(target, dir, read_only)| Some((target.len(), dir, inside(target)?, *read_only)));
-        match deepest.max_by_key(|(length, ..)| *length) {
+        match within.max_by_key(|(length, ..)| *length) {
             Some((_, dir, rest, read_only)) => {
-                (Some(dir), if rest.is_empty() { "/" } else { rest }, read_only)
+                (Some(dir), if rest.is_empty() { "/".to_owned() } else { rest }, read_only)
             }
-            None => (Some(root), path, false),
+            None => (Some(root), path, *read_only),
         }
     }
 
     /// Opens a directory, following links within the tree.
     fn directory(&self, path: &str) -> io::Result<Dir> {
         match self.place(path) {
-            (None, path, _) => Dir::open_ambient_dir(path, ambient_authority()),
+            (None, path, _) => Dir::open_ambient_dir(&path, ambient_authority()),
             (Some(root), path, _) => {
                 let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
                 let opened =
-                    rustix::fs::openat2(root, path, OFlags::RDONLY | DIRECTORY, Mode::empty(), within)?;
+                    rustix::fs::openat2(root, &path, OFlags::RDONLY | DIRECTORY, Mode::empty(), within)?;
                 Ok(Dir::from_std_file(opened.into()))
             }
         }
@@ -253,32 +261,35 @@ impl Engine {
             if let (Ok(root), true, true) =
                 (root, now.alive, now.container.state.pid == view.container.state.pid)
             {
-                return Ok(Tree::Container { root, mounts: Vec::new(), name });
+                return Ok(Tree::Container { root, mounts: Vec::new(), read_only: false, name });
             }
         }
         let root = self.store()?.snapshots().prepare(&view.container.id, &view.container.layers)?;
         let root = open_root(&root).map_err(failed)?;
-        let mounts = self.mounted(&view.container).map_err(failed)?;
-        Ok(Tree::Container { root, mounts, name })
+        let mounts = self.mounted(&view.container)?;
+        Ok(Tree::Container { root, mounts, read_only: view.container.host.read_only, name })
     }
 
-    /// What a container that does not run would have mounted, but for memory.
-    fn mounted(&self, container: &Container) -> io::Result<Vec<(String, rustix::fd::OwnedFd, bool)>> {
+    /// What directories a container that does not run would have mounted.
+    fn mounted(
+        &self,
+        container: &Container,
+    ) -> Result<Vec<(String, rustix::fd::OwnedFd, bool)>, EngineError> {
         let mut mounts = Vec::new();
         for mount in &container.host.mounts {
             let path = match &mount.source {
                 MountSource::Bind { path, .. } => path.clone(),
-                MountSource::Volume { name, .. } => match self.store() {
-                    Ok(store) => store.volumes().data(name),
-                    Err(_) => continue,
-                },
+                MountSource::Volume { name, subpath, .. } => self.volume_source(name, subpath)?,
                 MountSource::Tmpfs { .. } => continue,
             };
             match rustix::fs::open(&path, OFlags::PATH | DIRECTORY, Mode::empty()) {
                 Ok(dir) => mounts.push((mount.target.clone(), dir, mount.read_only)),
                 // A file, or nothing: seen as the image has it.
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let path = path.display().to_string();
+                    return Err(CopyError::Io { path, source: error.into() }.into());
+                }
             }
         }
         Ok(mounts)
@@ -356,19 +367,31 @@ impl Job {
             let (inner, outer) =
                 (from.open_dir(name).map_err(failed)?, to.open_dir(as_name).map_err(failed)?);
             self.tree(&inner, &outer, at)?;
+            let open = rustix::fs::openat(&outer, ".", OFlags::RDONLY | DIRECTORY, Mode::empty());
+            open.map_err(io::Error::from)
+                .and_then(|open| self.attributes(&open, &metadata))
+                .map_err(failed)?;
         } else if metadata.is_symlink() {
             if there.is_ok() {
                 to.remove_file(as_name).map_err(failed)?;
             }
             let link = from.read_link_contents(name).map_err(failed)?;
             to.symlink_contents(link, as_name).map_err(failed)?;
+            self.link_attributes(to, as_name, &metadata).map_err(failed)?;
         } else if metadata.is_file() {
             // Written beside its place and put there at once, so that no link there is written through.
             let temporary = format!(".umiak-copy-{}", std::process::id());
             let copied = (|| {
-                let mut source = from.open(name)?;
+                // A file that has become a pipe since must not be waited for.
+                let mut reading = OpenOptions::new();
+                reading.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+                let mut source = from.open_with(name, &reading)?;
+                if !source.metadata()?.is_file() {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
                 let mut target = to.open_with(&temporary, OpenOptions::new().write(true).create_new(true))?;
                 self.bytes += io::copy(&mut source, &mut target)?;
+                self.attributes(&target, &metadata)?;
                 to.rename(&temporary, to, as_name)
             })();
             if let Err(error) = copied {
@@ -379,23 +402,32 @@ impl Job {
         } else {
             return Err(CopyError::Special { path: at.to_owned() });
         }
-        self.attributes(to, as_name, &metadata).map_err(failed)
+        Ok(())
     }
 
-    /// Mode and time; owners only where they are to be kept.
-    fn attributes(&self, to: &Dir, name: &OsStr, metadata: &Metadata) -> io::Result<()> {
+    /// Mode and time of what is open; owners only where they are to be kept. By descriptor: a name could be a link by now.
+    fn attributes(&self, to: impl rustix::fd::AsFd, metadata: &Metadata) -> io::Result<()> {
+        if self.archive {
+            let owner = (Some(Uid::from_raw(metadata.uid())), Some(Gid::from_raw(metadata.gid())));
+            rustix::fs::fchown(&to, owner.0, owner.1)?;
+        }
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(metadata.permissions().mode() & 0o7777))?;
+        Ok(rustix::fs::futimens(&to, &times(metadata))?)
+    }
+
+    /// The same of a link itself.
+    fn link_attributes(&self, to: &Dir, name: &OsStr, metadata: &Metadata) -> io::Result<()> {
         if self.archive {
             let owner = (Some(Uid::from_raw(metadata.uid())), Some(Gid::from_raw(metadata.gid())));
             rustix::fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        if !metadata.is_symlink() {
-            let mode = Mode::from_raw_mode(metadata.permissions().mode() & 0o7777);
-            rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
-        }
-        let time = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
-        let times = Timestamps { last_access: time, last_modification: time };
-        Ok(rustix::fs::utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::utimensat(to, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)?)
     }
+}
+
+fn times(metadata: &Metadata) -> Timestamps {
+    let time = Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 #[cfg(test)]

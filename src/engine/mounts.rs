@@ -176,7 +176,7 @@ impl Engine {
     }
 
     /// A volume's directory, or one inside it that no link leads out of.
-    fn volume_source(&self, name: &str, subpath: &str) -> Result<PathBuf, EngineError> {
+    pub(super) fn volume_source(&self, name: &str, subpath: &str) -> Result<PathBuf, EngineError> {
         let data = self.store()?.volumes().data(name);
         if subpath.is_empty() {
             return Ok(data);
@@ -193,7 +193,7 @@ impl Engine {
 }
 
 /// An image's path without `.`, `..` and doubled slashes, absolute.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -20,6 +20,7 @@ impl Engine {
         &self,
         wanted: impl Fn(&Container) -> bool,
     ) -> Result<(Vec<ContainerId>, u64), EngineError> {
+        self.reconcile()?;
         let (mut ids, mut bytes) = (Vec::new(), 0);
         for view in self.containers()? {
             let container = view.container;

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use runtime_linux::cgroups;
 
-use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Stdio, Task, Workload};
+use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Stdio, Task, Want, Workload};
 use crate::model::{ContainerId, ErrorKind, Platform};
 use task::LinuxTask;
 
@@ -37,10 +37,13 @@ pub const ENTRY: Entry = Entry { name: NAME, aliases: &[], admit, open };
 
 /// This processor's own platform only: what else the kernel could run (`binfmt_misc`, 32 bits) cannot be told reliably.
 fn admit(workload: &Workload) -> Result<(), Refusal> {
-    if Platform::linux_native().accepts(&workload.platform) {
-        Ok(())
-    } else {
-        Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() })
+    if !Platform::linux_native().accepts(&workload.platform) {
+        return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
+    }
+    // What a crash leaves is found by the container's id, in the engine's own parent group alone.
+    match workload.wants.iter().find(|want| **want == Want::CgroupParent) {
+        Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
+        None => Ok(()),
     }
 }
 
@@ -119,6 +122,8 @@ mod tests {
             let workload =
                 Workload { platform, packaging: Packaging::Image, program: None, wants: Vec::new() };
             assert_eq!(admit(&workload).is_ok(), taken, "{}", workload.platform);
+            let workload = Workload { wants: vec![Want::CgroupParent], ..workload };
+            assert!(admit(&workload).is_err());
         }
     }
 }

@@ -29,12 +29,14 @@ pub struct LogReader {
     file: Option<BufReader<File>>,
     /// The beginning of a record whose end is not written yet.
     partial: Vec<u8>,
+    /// The file is not written to any more, and was seen to its end since that is known.
+    left: bool,
 }
 
 impl LogReader {
     /// Opens the log at `path`; `tail`: from so many lines before its end. A container that wrote nothing has no file.
     pub fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
-        let mut reader = Self { path: path.to_owned(), age: 0, file: None, partial: Vec::new() };
+        let mut reader = Self { path: path.to_owned(), age: 0, file: None, partial: Vec::new(), left: false };
         let oldest = reader.oldest();
         reader.age = oldest;
         let Some(mut lines) = tail else {
@@ -57,7 +59,10 @@ impl LogReader {
 
     /// How many older files there are.
     fn oldest(&self) -> u32 {
-        (1..MOST_FILES).take_while(|age| rotated(&self.path, *age).exists()).last().unwrap_or(0)
+        // While files are being renamed one of them is missing.
+        let there = |age: &u32| rotated(&self.path, *age).exists();
+        let there_or_next = |age: &u32| there(age) || rotated(&self.path, age + 1).exists();
+        (1..MOST_FILES).take_while(there_or_next).filter(there).last().unwrap_or(0)
     }
 
     /// The next record of this file; `None` at its end.
@@ -92,22 +97,32 @@ impl LogReader {
         };
         // Meanwhile it may have become older: its own identity tells where it is now.
         let own = identity(&file.get_ref().metadata()?);
-        let is_own = |age: &u32| {
-            std::fs::metadata(rotated(&self.path, *age)).is_ok_and(|found| identity(&found) == own)
-        };
-        let next = match (0..=oldest).find(is_own) {
-            Some(0) => return Ok(false),
-            Some(age) => age - 1,
-            // It went with the last rotation.
-            None => oldest,
-        };
-        match open(&self.path, next)? {
-            Some(file) => {
-                (self.file, self.age) = (Some(file), next);
-                self.partial.clear();
-                Ok(true)
+        let is_own =
+            |age: u32| std::fs::metadata(rotated(&self.path, age)).is_ok_and(|found| identity(&found) == own);
+        loop {
+            let at = (0..=self.oldest()).find(|age| is_own(*age));
+            if at == Some(0) {
+                return Ok(false);
             }
-            None => Ok(false),
+            if !self.left {
+                // It was written to until it was renamed: what came last is still to be read.
+                self.left = true;
+                return Ok(true);
+            }
+            // The next younger one that there is. Not found: it went with the last rotation, and the oldest follows it.
+            let there = |age: &u32| rotated(&self.path, *age).exists();
+            let Some(age) = at.map_or_else(|| Some(self.oldest()), |at| (0..at).rev().find(there)) else {
+                return Ok(false);
+            };
+            let Some(next) = open(&self.path, age)? else { continue };
+            // Renamed again between the two looks: look again.
+            let between = |at| !is_own(at) || (age + 1..at).any(|age| there(&age));
+            if at.is_some_and(between) {
+                continue;
+            }
+            (self.file, self.age, self.left) = (Some(next), age, false);
+            self.partial.clear();
+            return Ok(true);
         }
     }
 
@@ -134,7 +149,14 @@ impl Iterator for LogReader {
 }
 
 fn open(path: &Path, age: u32) -> io::Result<Option<BufReader<File>>> {
-    match File::open(rotated(path, age)) {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0),
+    );
+    match options.open(rotated(path, age)) {
         Ok(file) => Ok(Some(BufReader::new(file))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -156,7 +178,8 @@ fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
 
 /// Where the last `wanted` lines of a file begin, and how many of them there are. A line may have several records.
 fn last_lines(file: &mut File, wanted: usize) -> io::Result<(u64, usize)> {
-    let mut at = file.seek(SeekFrom::End(0))?;
+    let end = file.seek(SeekFrom::End(0))?;
+    let mut at = end;
     if wanted == 0 {
         return Ok((at, 0));
     }
@@ -172,12 +195,18 @@ fn last_lines(file: &mut File, wanted: usize) -> io::Result<(u64, usize)> {
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut block)?;
         block.extend_from_slice(&held);
+        if block.len() as u64 > LONGEST {
+            // No record is that long: the file is damaged here, and what is before is not looked at.
+            return Ok((start, lines));
+        }
         held = block;
         // Records end with a line feed; the last piece begins after the one before.
         while let Some(before) = held[..held.len().saturating_sub(1)].iter().rposition(|byte| *byte == b'\n')
         {
             let record = &held[before + 1..];
-            if whole_line(record) {
+            // The very last one ends a line, or the log.
+            let last = at + held.len() as u64 == end;
+            if last || whole_line(record) {
                 if lines == wanted {
                     return Ok((start, lines));
                 }
@@ -188,7 +217,7 @@ fn last_lines(file: &mut File, wanted: usize) -> io::Result<(u64, usize)> {
         }
     }
     // What is left is the first record of the file.
-    if whole_line(&held) {
+    if !held.is_empty() && (held.len() as u64 == end || whole_line(&held)) {
         if lines == wanted {
             return Ok((start, lines));
         }
@@ -197,8 +226,11 @@ fn last_lines(file: &mut File, wanted: usize) -> io::Result<(u64, usize)> {
     Ok((0, lines))
 }
 
+/// Whether the text of a record ends with a line feed: an escape that is not itself escaped.
 fn whole_line(record: &[u8]) -> bool {
-    record.windows(LINE_END.len()).any(|part| part == LINE_END)
+    record.windows(LINE_END.len()).enumerate().any(|(at, part)| {
+        part == LINE_END && record[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0
+    })
 }
 
 #[cfg(test)]
@@ -262,5 +294,35 @@ mod tests {
         io::Write::write_all(&mut File::options().append(true).open(&path).unwrap(), rest.as_bytes())
             .unwrap();
         assert_eq!(texts(&mut reader), ["good\n"]);
+    }
+
+    #[test]
+    fn an_escaped_backslash_is_no_line_end_and_the_last_record_is_a_line() {
+        let record = |text: &str| serde_json::json!({"log": text, "stream": "stdout"}).to_string();
+        assert!(whole_line(record("a\n").as_bytes()) && whole_line(record("a\\\n").as_bytes()));
+        assert!(!whole_line(record("a\\n").as_bytes()) && !whole_line(record("a").as_bytes()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let mut log = Log::new(path.clone(), &LogConfig::default());
+        log.append(Stream::Stdout, b"a\nb");
+        log.finish();
+        assert_eq!(texts(&mut LogReader::open(&path, Some(1)).unwrap()), ["b"]);
+    }
+
+    #[test]
+    fn what_was_written_just_before_a_rotation_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let mut log = Log::new(path.clone(), &LogConfig::default());
+        log.append(Stream::Stdout, b"1\n");
+        let mut reader = LogReader::open(&path, None).unwrap();
+        assert_eq!(texts(&mut reader), ["1\n"]);
+        log.append(Stream::Stdout, b"2\n");
+        std::fs::rename(&path, rotated(&path, 1)).unwrap();
+        let mut log = Log::new(path.clone(), &LogConfig::default());
+        log.append(Stream::Stdout, b"3\n");
+        std::fs::rename(rotated(&path, 1), rotated(&path, 2)).unwrap();
+        // In the middle of the next rotation: the file of age 1 is missing for a moment.
+        assert_eq!(texts(&mut reader), ["2\n", "3\n"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The writing end of a log.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::{LogEntry, Stream, rotated};
@@ -75,7 +75,7 @@ impl Log {
             self.rotate(&path);
         }
         if self.file.is_none() {
-            self.file = create(&path).ok();
+            self.file = create(&path).and_then(mend).ok();
             // It may go on with what an earlier run wrote.
             let length =
                 self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
@@ -94,6 +94,10 @@ impl Log {
             self.lost = 0;
         } else {
             self.lost += records.len() as u64;
+            // Half a record would spoil the next one as well.
+            if let Some(file) = &self.file {
+                let _ = file.set_len(self.size);
+            }
         }
     }
 
@@ -135,9 +139,22 @@ fn encode(to: &mut Vec<u8>, stream: Stream, text: &[u8]) {
     }
 }
 
+/// Ends a record that a power cut left half written: what comes next is a record of its own.
+fn mend(mut file: File) -> std::io::Result<File> {
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
 fn create(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
-    options.create(true).append(true);
+    options.create(true).read(true).append(true);
     #[cfg(unix)]
     {
         // Not through a link, whoever may have put one there.
@@ -211,5 +228,21 @@ mod tests {
             Log::new(dir.path().join("none"), &LogConfig { driver: LogDriver::None, ..LogConfig::default() });
         none.append(Stream::Stdout, b"x\n");
         assert!(!dir.path().join("none").exists());
+    }
+
+    #[test]
+    fn a_torn_record_spoils_only_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let write = |text: &str| {
+            let mut log = Log::new(path.clone(), &LogConfig::default());
+            log.append(Stream::Stdout, text.as_bytes());
+        };
+        write("first\n");
+        let length = std::fs::metadata(&path).unwrap().len();
+        File::options().write(true).open(&path).unwrap().set_len(length - 20).unwrap();
+        write("second\n");
+        let all: Vec<_> = LogReader::open(&path, None).unwrap().map(|entry| entry.log).collect();
+        assert_eq!(all, ["second\n"]);
     }
 }

@@ -265,10 +265,15 @@ async fn attend(
                 resting = true;
             }
             Some(()) = sessions.next(), if !sessions.is_empty() => {}
-            Some(probe) = checks.next(), if !checks.is_empty() => {
-                record.checked(probe, begun.elapsed());
-                checks.extend(next_check(task, record, begun));
-            }
+            Some(check) = checks.next(), if !checks.is_empty() => match check {
+                // A frozen container is not asked.
+                Check::Due if !record.state.paused => checks.extend(probe_now(task, record)),
+                Check::Due => checks.extend(next_check(task, record, begun)),
+                Check::Done(probe) => {
+                    record.checked(probe, begun.elapsed());
+                    checks.extend(next_check(task, record, begun));
+                }
+            },
             Some(change) = work.next(), if !work.is_empty() => match change {
                 Change::Nothing => {}
                 Change::Paused(paused) => {
@@ -312,24 +317,34 @@ async fn attend(
     }
 }
 
-/// The next run of the health check, after its pause; `None` for a container without one. A frozen container is not asked.
-fn next_check<'a>(
-    task: &'a dyn Task,
-    record: &Record,
-    begun: Instant,
-) -> Option<LocalBoxFuture<'a, Option<HealthProbe>>> {
-    let config = &record.launch.container.config;
-    let check = config.healthcheck.clone()?;
-    let args = health::command(&check)?;
-    let exec = task.exec()?;
+/// A step of the health check.
+enum Check {
+    /// It is time for one.
+    Due,
+    /// One has ended.
+    Done(HealthProbe),
+}
+
+/// Waits for the time of the next check; `None` for a container without one.
+fn next_check<'a>(task: &'a dyn Task, record: &Record, begun: Instant) -> Option<LocalBoxFuture<'a, Check>> {
+    let check = record.launch.container.config.healthcheck.as_ref()?;
+    health::command(check)?;
+    task.exec()?;
     let health = record.state.health.clone().unwrap_or_default();
-    let pause = health::pause(&check, &health, begun.elapsed());
-    let paused = record.state.paused;
-    let process = Process { args, env: config.env.clone(), cwd: String::new(), user: String::new() };
+    let pause = health::pause(check, &health, begun.elapsed());
     Some(Box::pin(async move {
         tokio::time::sleep(pause).await;
-        if paused { None } else { Some(probe::run(exec, process, &check).await) }
+        Check::Due
     }))
+}
+
+/// Checks now.
+fn probe_now<'a>(task: &'a dyn Task, record: &Record) -> Option<LocalBoxFuture<'a, Check>> {
+    let config = &record.launch.container.config;
+    let check = config.healthcheck.clone()?;
+    let (args, exec) = (health::command(&check)?, task.exec()?);
+    let process = Process { args, env: config.env.clone(), cwd: String::new(), user: String::new() };
+    Some(Box::pin(async move { Check::Done(probe::run(exec, process, &check).await) }))
 }
 
 /// Begins to stop the container; in how many seconds it is to be killed.

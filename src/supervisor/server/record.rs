@@ -43,10 +43,10 @@ impl Record {
         }
     }
 
-    /// Takes in what the health check found, `ran` after the start; `None`: it was not asked.
-    pub(super) fn checked(&mut self, probe: Option<HealthProbe>, ran: Duration) {
+    /// Takes in what the health check found, `ran` after the start.
+    pub(super) fn checked(&mut self, probe: HealthProbe, ran: Duration) {
         let check = self.launch.container.config.healthcheck.clone();
-        if let (Some(probe), Some(check), Some(health)) = (probe, check, &mut self.state.health) {
+        if let (Some(check), Some(health)) = (check, &mut self.state.health) {
             health::note(&check, health, probe, ran);
             self.write();
             self.rest();

@@ -46,6 +46,52 @@ fn files_and_folders_go_both_ways() {
     host.umiak(&["volume", "rm", "kept"]).exits(0);
 }
 
+/// While a big folder goes in, its destination becomes a link to a folder of the host: neither its content nor its mode changes.
+#[test]
+fn a_folder_that_becomes_a_link_changes_nothing_outside() {
+    use std::os::unix::fs::PermissionsExt as _;
+    require!(root, registry);
+    let host = Host::new();
+    let canary = host.dir().join("canary");
+    fs::create_dir(&canary).expect("made");
+    fs::set_permissions(&canary, fs::Permissions::from_mode(0o700)).expect("set");
+    let big = host.dir().join("big");
+    fs::create_dir(&big).expect("made");
+    fs::set_permissions(&big, fs::Permissions::from_mode(0o777)).expect("set");
+    for number in 0..1500 {
+        fs::write(big.join(number.to_string()), "x").expect("written");
+    }
+    let outside = canary.display().to_string();
+    let script = format!(
+        "while [ ! -e /big/5 ]; do :; done; mv /big /x; ln -s {outside} /big; echo swapped; sleep 1000"
+    );
+    for _ in 0..3 {
+        let id = detached(&host, &[], &["sh", "-c", &script]);
+        host.umiak(&["cp", &big.display().to_string(), &format!("{id}:/")]);
+        let mode = fs::metadata(&canary).expect("it is there").permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o700, "{mode:o}");
+        assert_eq!(fs::read_dir(&canary).expect("readable").count(), 0);
+        host.umiak(&["rm", "-f", &id]).exits(0);
+    }
+}
+
+#[test]
+fn read_only_is_read_only_whether_it_runs_or_not() {
+    require!(root, registry);
+    let host = Host::new();
+    let file = host.dir().join("file");
+    fs::write(&file, "x").expect("written");
+    let file = file.display().to_string();
+    let id = detached(&host, &["--read-only", "-v", "vv:/free", "-v", "ww:/bound:ro"], &["sleep", "1000"]);
+    for _ in 0..2 {
+        host.umiak(&["cp", &file, &format!("{id}:/free/")]).exits(0);
+        assert_ne!(host.umiak(&["cp", &file, &format!("{id}:/etc/")]).status, 0);
+        assert_ne!(host.umiak(&["cp", &file, &format!("{id}:/x/../bound/")]).status, 0);
+        host.umiak(&["stop", "-t", "0", &id]).exits(0);
+    }
+    host.umiak(&["rm", &id]).exits(0);
+}
+
 /// A process in the container swaps a folder for a link to the host's root while files are copied through it.
 #[test]
 fn a_swapped_path_never_leads_out() {
