@@ -1,45 +1,47 @@
 //! Overlay mounts that are attached nowhere: they live as long as a descriptor, so a crash cannot leak one.
 //!
-//! Invariant: layer paths reach the kernel one by one (`lowerdir+`, Linux 6.7), so neither their number nor their
-//! characters matter; older kernels get one escaped string. Not `mount(8)`'s option page, which ends at 4 KiB.
+//! Invariant: layers reach the kernel one by one (`lowerdir+`, Linux 6.7) or as descriptors, so neither the characters of their
+//! paths nor, within what an image may have, their number matter. Older kernels take them in one page of options by mount(2)
+//! alone: fsconfig(2) ends a string at 255 bytes, and takes any name for a good one until the mount is made.
 
-use std::os::fd::OwnedFd;
+use std::ffi::CString;
+use std::fmt::Write as _;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
-/// `:` separates layers and `\` escapes.
-fn escape(path: &Path) -> Vec<u8> {
-    let mut out = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
-        if matches!(byte, b':' | b'\\' | b',') {
-            out.push(b'\\');
-        }
-        out.push(byte);
-    }
-    out
-}
+/// The first kernel that takes layers one by one.
+const ONE_BY_ONE: (u32, u32) = (6, 7);
 
 /// Mounts an overlay without attaching it. `lower` is topmost first; without `upper` and `work` it is read-only.
 /// Needs `CAP_SYS_ADMIN`. The caller reaches it through the descriptor, or `/proc/self/fd/N`.
 pub fn overlay_fd(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
+    let name = rustix::system::uname();
+    let mount = if version(&name.release().to_string_lossy()) >= ONE_BY_ONE {
+        one_by_one(lower, upper)
+    } else {
+        by_page(lower, upper)
+    };
+    Ok(mount?)
+}
+
+/// Major and minor number of a kernel's release, as `6.1.0-56-cloud-amd64`.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let mut appended = false;
     for layer in lower {
-        match fsconfig_set_string(&fs, "lowerdir+", layer.as_os_str().as_bytes()) {
-            Ok(()) => appended = true,
-            Err(Errno::INVAL) if !appended => break,
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    if !appended {
-        let joined = lower.iter().map(|p| escape(p)).collect::<Vec<_>>().join(&b':');
-        fsconfig_set_string(&fs, "lowerdir", joined.as_slice())?;
+        fsconfig_set_string(&fs, "lowerdir+", layer.as_os_str().as_bytes())?;
     }
     if crate::userns::inside() {
         // Trusted attributes are out of reach there; the user's own serve instead (Linux 5.11).
@@ -50,7 +52,58 @@ pub fn overlay_fd(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::
         fsconfig_set_string(&fs, "workdir", work.as_os_str().as_bytes())?;
     }
     fsconfig_create(&fs)?;
-    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// By mount(2), which must attach: in a mount namespace that a thread has to itself, and that goes with it.
+fn by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+    let job = || (rustix::thread::gettid(), mount_apart(lower, upper));
+    let (thread, mount) =
+        std::thread::scope(|scope| scope.spawn(job).join()).map_err(|_panicked| Errno::NOMEM)?;
+    // The kernel wakes who waits for a thread a moment before it is gone, and the caller may want to clone, alone.
+    let left = PathBuf::from(format!("/proc/self/task/{}", thread.as_raw_nonzero()));
+    while left.exists() {
+        std::thread::yield_now();
+    }
+    mount
+}
+
+/// In a mount namespace of the calling thread's own. The directories are opened there, since an overlay takes no mount of
+/// another one.
+fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+    crate::sys::unshare_mounts()?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let layers = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let above = upper.map(|(upper, work)| Ok::<_, Errno>((open(upper)?, open(work)?))).transpose()?;
+    let options = options(&layers, above.as_ref(), crate::userns::inside())?;
+    // Any directory will do, and this one is there.
+    let place = "/proc";
+    rustix::mount::mount("overlay", place, "overlay", MountFlags::empty(), options.as_c_str())?;
+    open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+}
+
+/// The page: every directory by its descriptor.
+fn options(
+    layers: &[OwnedFd],
+    above: Option<&(OwnedFd, OwnedFd)>,
+    user_attributes: bool,
+) -> Result<CString, Errno> {
+    let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let mut text = format!("lowerdir={}", layers.iter().map(path).collect::<Vec<_>>().join(":"));
+    if let Some((upper, work)) = above {
+        let _infallible = write!(text, ",upperdir={},workdir={}", path(upper), path(work));
+    }
+    if user_attributes {
+        text.push_str(",userxattr");
+    }
+    // The kernel would cut it, and lose the upper directory, without a word.
+    if text.len() >= 4096 {
+        return Err(Errno::TOOBIG);
+    }
+    CString::new(text).map_err(|_| Errno::INVAL)
 }
 
 #[cfg(test)]
@@ -58,7 +111,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn separators_are_escaped() {
-        assert_eq!(escape(Path::new("/a:b\\c,d")), b"/a\\:b\\\\c\\,d");
+    fn kernels_are_told_apart() {
+        for (release, wanted) in [
+            ("6.1.0-56-cloud-amd64", (6, 1)),
+            ("6.7-rc1", (6, 7)),
+            ("6.18.3", (6, 18)),
+            ("10.0", (10, 0)),
+            ("", (0, 0)),
+        ] {
+            assert_eq!(version(release), wanted, "{release}");
+        }
+    }
+
+    #[test]
+    fn the_page_names_descriptors_and_is_never_cut() {
+        let open = || OwnedFd::from(std::fs::File::open("/").unwrap());
+        let (a, b, upper) = (open(), open(), (open(), open()));
+        let (n, m, u, w) = (a.as_raw_fd(), b.as_raw_fd(), upper.0.as_raw_fd(), upper.1.as_raw_fd());
+        let wanted = format!(
+            "lowerdir=/proc/self/fd/{n}:/proc/self/fd/{m},upperdir=/proc/self/fd/{u},workdir=/proc/self/fd/{w},userxattr"
+        );
+        assert_eq!(options(&[a, b], Some(&upper), true).unwrap().to_str(), Ok(wanted.as_str()));
+        let many: Vec<_> = (0..128).map(|_| open()).collect();
+        assert!(options(&many, Some(&upper), true).is_ok(), "as many as an image may have");
+        let more: Vec<_> = (0..300).map(|_| open()).collect();
+        assert_eq!(options(&more, None, false), Err(Errno::TOOBIG));
     }
 }
