@@ -126,12 +126,14 @@ mod tests {
     #[test]
     fn the_page_names_descriptors_and_is_never_cut() {
         let open = || OwnedFd::from(std::fs::File::open("/").unwrap());
-        let (a, b, upper) = (open(), open(), (open(), open()));
-        let (n, m, u, w) = (a.as_raw_fd(), b.as_raw_fd(), upper.0.as_raw_fd(), upper.1.as_raw_fd());
+        let (top, low, upper) = (open(), open(), (open(), open()));
+        let numbers = [&top, &low, &upper.0, &upper.1].map(AsRawFd::as_raw_fd);
+        let [first, second, third, fourth] = numbers;
         let wanted = format!(
-            "lowerdir=/proc/self/fd/{n}:/proc/self/fd/{m},upperdir=/proc/self/fd/{u},workdir=/proc/self/fd/{w},userxattr"
+            "lowerdir=/proc/self/fd/{first}:/proc/self/fd/{second},upperdir=/proc/self/fd/{third},\
+             workdir=/proc/self/fd/{fourth},userxattr"
         );
-        assert_eq!(options(&[a, b], Some(&upper), true).unwrap().to_str(), Ok(wanted.as_str()));
+        assert_eq!(options(&[top, low], Some(&upper), true).unwrap().to_str(), Ok(wanted.as_str()));
         let many: Vec<_> = (0..128).map(|_| open()).collect();
         assert!(options(&many, Some(&upper), true).is_ok(), "as many as an image may have");
         let more: Vec<_> = (0..300).map(|_| open()).collect();
