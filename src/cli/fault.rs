@@ -6,6 +6,7 @@ use super::output::OutputError;
 use super::output::error::chain;
 use super::output::template::TemplateError;
 use crate::engine::EngineError;
+use crate::model::signal::SignalError;
 use crate::model::{ErrorKind, Kind};
 
 /// A command's failure.
@@ -33,6 +34,9 @@ pub(super) enum Fault {
     /// A flag's value, with what its parser says of it.
     #[error("{}", chain(&**.0))]
     Value(Box<dyn Kind + Send + Sync>),
+    /// A signal that no system knows. Docker's daemon finds it, so it is no fault of usage.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
     /// Flags that do not go together.
     #[error("{0}")]
     Conflict(&'static str),
@@ -83,6 +87,7 @@ impl Kind for Fault {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
+            Self::Signal(error) => error.kind(),
             Self::Ps(_) => ErrorKind::InvalidInput,
             Self::NoPublicPort { .. } => ErrorKind::NotFound,
             Self::Template(_) | Self::Flag { .. } | Self::Conflict(_) | Self::NoTerminal => {
@@ -119,4 +124,9 @@ impl Fault {
     pub(super) fn is_usage(&self) -> bool {
         matches!(self, Self::Flag { .. } | Self::Value(_) | Self::Conflict(_))
     }
+}
+
+/// The number of a signal that `--signal` names.
+pub(super) fn signal(name: &str) -> Result<u8, Fault> {
+    Ok(crate::model::signal::parse(name)?)
 }

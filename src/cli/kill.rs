@@ -3,8 +3,7 @@
 use clap::Args;
 
 use super::Execute;
-use super::args::signal;
-use super::fault::Fault;
+use super::fault::{Fault, signal};
 use super::output::Printer;
 use crate::engine::Engine;
 
@@ -13,8 +12,8 @@ use crate::engine::Engine;
 #[command(help_template = super::HELP, override_usage = "umiak kill [OPTIONS] CONTAINER [CONTAINER...]", args_override_self = true)]
 pub(super) struct Kill {
     /// Signal to send to the container (default KILL)
-    #[arg(short, long, value_name = "string", value_parser = signal::parse, default_value = "KILL", hide_default_value = true)]
-    signal: u8,
+    #[arg(short, long, value_name = "string", default_value = "KILL", hide_default_value = true)]
+    signal: String,
     #[arg(required = true, hide = true)]
     containers: Vec<String>,
 }
@@ -22,7 +21,7 @@ pub(super) struct Kill {
 impl Execute for Kill {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         super::each(printer, &self.containers, |name| {
-            engine.kill(name, self.signal)?;
+            engine.kill(name, signal(&self.signal)?)?;
             Ok(printer.line(name)?)
         })
     }

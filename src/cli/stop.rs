@@ -3,8 +3,7 @@
 use clap::Args;
 
 use super::Execute;
-use super::args::signal;
-use super::fault::Fault;
+use super::fault::{Fault, signal};
 use super::output::Printer;
 use crate::engine::Engine;
 
@@ -13,8 +12,8 @@ use crate::engine::Engine;
 #[command(help_template = super::HELP, override_usage = "umiak stop [OPTIONS] CONTAINER [CONTAINER...]", args_override_self = true)]
 pub(super) struct Stop {
     /// Signal to send to the container
-    #[arg(short, long, value_name = "string", value_parser = signal::parse)]
-    signal: Option<u8>,
+    #[arg(short, long, value_name = "string")]
+    signal: Option<String>,
     /// Seconds to wait before killing the container
     #[arg(short, long, visible_alias = "time", value_name = "int", allow_negative_numbers = true)]
     timeout: Option<i64>,
@@ -25,7 +24,7 @@ pub(super) struct Stop {
 impl Execute for Stop {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         super::each(printer, &self.containers, |name| {
-            engine.stop(name, self.signal, self.timeout)?;
+            engine.stop(name, self.signal.as_deref().map(signal).transpose()?, self.timeout)?;
             Ok(printer.line(name)?)
         })
     }

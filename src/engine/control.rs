@@ -53,13 +53,17 @@ impl Engine {
     /// Stops a container: its signal (or `signal`), then after `timeout` seconds SIGKILL. Returns after the end; one that does
     /// not run is no failure, as with docker.
     pub fn stop(&self, query: &str, signal: Option<u8>, timeout: Option<i64>) -> Result<(), EngineError> {
+        self.stop_by(query, StopOrder { signal, timeout, keep: false })
+    }
+
+    fn stop_by(&self, query: &str, order: StopOrder) -> Result<(), EngineError> {
         let (view, mut remote) = match self.supervisor(query, "stop") {
             Ok(found) => found,
             Err(EngineError::NotRunning { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
         let id = view.container.id;
-        let told = remote.watch().and_then(|()| remote.stop(StopOrder { signal, timeout }));
+        let told = remote.watch().and_then(|()| remote.stop(order));
         match told.and_then(|()| remote.ended()) {
             // Without a word it ended by itself just now.
             Ok(_) | Err(SupervisorError::Lost { .. } | SupervisorError::Protocol(_)) => {}
@@ -76,7 +80,7 @@ impl Engine {
     /// Stops a container if it runs, and starts it.
     pub fn restart(&self, query: &str, signal: Option<u8>, timeout: Option<i64>) -> Result<(), EngineError> {
         let id = self.container(query)?.container.id;
-        self.stop(id.as_str(), signal, timeout)?;
+        self.stop_by(id.as_str(), StopOrder { signal, timeout, keep: true })?;
         self.when_released(&id);
         // Somebody else may have started it meanwhile: then it runs, which is what was asked for.
         self.start_again(id.as_str(), false, None).map(drop)

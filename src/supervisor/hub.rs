@@ -1,8 +1,9 @@
 //! The clients of one supervisor, and what is sent to them.
 //!
 //! Every client has a queue and a thread that writes it, so that one which does not read holds up nobody else. The client
-//! that launched the container in the foreground is the exception that users expect: its queue is short and the container
-//! waits for it, as for a full pipe. Whoever attached later and lags too far is told so and let go.
+//! that launched the container in the foreground is the exception that users expect, and so is that of an `exec`: its queue
+//! is short and the process waits for it, as for a full pipe. Whoever attached later and lags too far is told so and let go.
+//! The end waits for nobody to be recorded, and the supervisor's process then for whoever still reads.
 //!
 //! The log is written first, and never waits for a client.
 
@@ -24,7 +25,7 @@ const BACKLOG: usize = 16 << 20;
 /// Enough for a thread that writes or reads frames, in bytes.
 pub(super) const STACK: usize = 192 << 10;
 
-/// How long the end waits for a client that lags.
+/// How long the end waits for a client that takes nothing.
 const FLUSH: Duration = Duration::from_secs(5);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,6 +50,8 @@ struct Backlog {
     gone: bool,
     /// A frame is being written.
     writing: bool,
+    /// The process has ended: nothing waits for this client any more, and what is left to say is little.
+    released: bool,
 }
 
 impl Outlet {
@@ -118,13 +121,13 @@ impl Outlet {
     /// Output: waits for a patient client, lets another go that lags. False when nothing more can be sent.
     pub(super) fn output(&self, event: &Event) -> bool {
         let mut state = lock(&self.state);
-        while self.patient && state.bytes > PATIENT && !state.gone {
+        while self.patient && state.bytes > PATIENT && !state.gone && !state.released {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.gone || state.closed {
             return false;
         }
-        if state.bytes > BACKLOG {
+        if !self.patient && state.bytes > BACKLOG {
             let slow = Failure {
                 kind: ErrorKind::Unavailable,
                 message: "this client reads too slowly and was detached; the container runs on".to_owned(),
@@ -138,18 +141,29 @@ impl Outlet {
         true
     }
 
+    /// The process has ended: what it left in its pipes is taken at once, however slowly the client reads.
+    pub(super) fn release(&self) {
+        lock(&self.state).released = true;
+        self.moved.notify_all();
+    }
+
     /// Takes nothing more; what is there is still written.
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
         self.moved.notify_all();
     }
 
-    /// Takes nothing more, and waits until everything is written: a patient client as long as it takes.
+    /// Takes nothing more, and waits until everything is written: a patient client as long as it takes, another as long as it
+    /// reads.
     pub(super) fn flush(&self) {
-        let end = Instant::now() + FLUSH;
+        let mut end = Instant::now() + FLUSH;
         self.close();
         let mut state = lock(&self.state);
+        let mut before = state.bytes;
         while !state.gone && (state.writing || !state.frames.is_empty()) {
+            if state.bytes < before {
+                (before, end) = (state.bytes, Instant::now() + FLUSH);
+            }
             if self.patient {
                 state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -173,12 +187,24 @@ struct Client {
 /// All clients and the log.
 pub(super) struct Hub {
     clients: Mutex<Vec<Client>>,
+    /// The ways to clients of `exec`, which hear of their own process alone.
+    sessions: Mutex<Vec<Arc<Outlet>>>,
     log: Mutex<Log>,
 }
 
 impl Hub {
     pub(super) fn new(log: Log) -> Self {
-        Self { clients: Mutex::default(), log: Mutex::new(log) }
+        Self { clients: Mutex::default(), sessions: Mutex::default(), log: Mutex::new(log) }
+    }
+
+    /// The end of the supervisor waits for this client of an `exec` as well, until [`Self::forget`].
+    pub(super) fn remember(&self, to: &Arc<Outlet>) {
+        lock(&self.sessions).push(Arc::clone(to));
+    }
+
+    /// The client of an `exec` has everything, or has gone.
+    pub(super) fn forget(&self, to: &Arc<Outlet>) {
+        lock(&self.sessions).retain(|known| !Arc::ptr_eq(known, to));
     }
 
     /// From now on the client hears of start and end, and with `output` what the container writes.
@@ -221,11 +247,29 @@ impl Hub {
         lock(&self.clients).retain(|client| client.to.tell(event));
     }
 
+    /// The container has ended: nothing waits for a client any more.
+    pub(super) fn release(&self) {
+        for client in lock(&self.clients).iter() {
+            client.to.release();
+        }
+    }
+
+    /// Tells every client of an end after which the container begins anew, and lets go of them: whoever waited for an end has
+    /// one, and whoever was attached was attached to what ended.
+    pub(super) fn dismiss(&self, event: &Event) {
+        for client in std::mem::take(&mut *lock(&self.clients)) {
+            client.to.tell(event);
+            client.to.close();
+        }
+    }
+
     /// Waits until every client has what was sent to it.
     pub(super) fn flush(&self) {
-        let clients = std::mem::take(&mut *lock(&self.clients));
-        for client in clients {
+        for client in std::mem::take(&mut *lock(&self.clients)) {
             client.to.flush();
+        }
+        for session in std::mem::take(&mut *lock(&self.sessions)) {
+            session.flush();
         }
     }
 }
@@ -290,5 +334,28 @@ mod tests {
             hub.flush();
         });
         assert_eq!(got.iter().count(), 2);
+    }
+
+    #[test]
+    fn what_a_process_left_is_taken_from_it_at_its_end_however_slowly_the_client_reads() {
+        let hub = hub();
+        let (seen, got) = channel();
+        let (open, gate) = channel();
+        let slow = Outlet::new(Gate(seen, gate), true);
+        hub.add(&slow, true);
+        let chunk = vec![b'x'; PATIENT];
+        std::thread::scope(|scope| {
+            let writes = scope.spawn(|| (0..8).for_each(|_| hub.output(Stream::Stdout, &chunk)));
+            hub.release();
+            // Without a single read of the client.
+            writes.join().unwrap();
+            for _ in 0..8 {
+                open.send(()).unwrap();
+            }
+            hub.flush();
+        });
+        drop(hub);
+        drop(slow);
+        assert_eq!(got.iter().map(|frame| frame.len() - 5).sum::<usize>(), 8 * PATIENT);
     }
 }

@@ -13,7 +13,9 @@ use crate::executor::{Exit, Joins, Mount, Process, Root, Stats, WindowSize};
 use crate::model::{Container, ErrorKind, Resources, RestartPolicy};
 
 /// The largest payload, in bytes.
-pub const MAX_PAYLOAD: usize = 1 << 20;
+///
+/// More than Linux takes as arguments and environment of one process (a quarter of the stack's limit, at most 6 MiB).
+pub const MAX_PAYLOAD: usize = 16 << 20;
 
 /// How many frames of input a client may send that were not acknowledged.
 pub const STDIN_WINDOW: usize = 8;
@@ -61,6 +63,9 @@ pub struct StopOrder {
     pub signal: Option<u8>,
     /// Seconds until it is killed; negative: never; `None`: the container's own, else 10.
     pub timeout: Option<i64>,
+    /// It is to be started again: `--rm` does not remove it now.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 /// A wish that a further process runs in the container. The connection is that process's from then on.
@@ -187,7 +192,8 @@ pub trait Frame: Sized {
     /// Writes it in one call.
     fn send(&self, to: &mut impl Write) -> Result<(), ProtocolError> {
         let (kind, payload) = self.encode()?;
-        let length = u32::try_from(payload.len()).map_err(|_| ProtocolError::Size(payload.len()))?;
+        let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_PAYLOAD);
+        let length = length.ok_or(ProtocolError::Size(payload.len()))?;
         let mut frame = Vec::with_capacity(payload.len() + 5);
         frame.push(kind);
         frame.extend_from_slice(&length.to_be_bytes());
@@ -306,7 +312,7 @@ mod tests {
             Request::Resize(WindowSize { rows: 3, cols: 4 }),
             Request::Wait,
             Request::Attach(AttachOrder { stdin: true, output: false }),
-            Request::Stop(StopOrder { signal: None, timeout: Some(-1) }),
+            Request::Stop(StopOrder { signal: None, timeout: Some(-1), keep: false }),
             Request::Pause,
             Request::Unpause,
             Request::Update(Box::new(UpdateOrder { resources: Resources::default(), restart: None })),

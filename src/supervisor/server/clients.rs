@@ -25,11 +25,20 @@ pub(super) struct Desk {
     pub(super) stdin: Arc<Mutex<Option<Input>>>,
     /// The end of a client's input is the end of the container's.
     pub(super) stdin_once: bool,
+    /// The container has a terminal, which outlives the clients that type into it.
+    pub(super) terminal: bool,
 }
 
 impl Desk {
     fn stdin(&self) -> Option<Input> {
         self.stdin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A client that gave input has gone: as its end, where somebody else cannot take its place at the terminal.
+    fn input_lost(&self, to: &Arc<Outlet>) {
+        if !self.terminal {
+            hear(Request::StdinEnd, to, self, |_| {});
+        }
     }
 
     /// The input of the task that runs now.
@@ -45,12 +54,15 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) {
 }
 
 /// Hears the client that launched: its events go another way, and it needs no answers.
-pub(super) fn serve_launcher(mut from: File, to: Arc<Outlet>, desk: Desk) {
+pub(super) fn serve_launcher(mut from: File, to: Arc<Outlet>, attached: bool, desk: Desk) {
     thread("launcher", move || {
         while let Ok(Some(request)) = Request::receive(&mut from) {
             hear(request, &to, &desk, |_| {});
         }
         // It has gone.
+        if attached {
+            desk.input_lost(&to);
+        }
         to.close();
     });
 }
@@ -79,16 +91,30 @@ impl Write for Second {
 fn serve(mut connection: Box<dyn Connection>, desk: &Desk) {
     let Ok(second) = connection.second() else { return };
     let to = Outlet::new(Second(second), false);
+    let mut gives_input = false;
     // What is no frame ends the connection and nothing else.
     while let Ok(Some(request)) = Request::receive(&mut connection) {
         if let Request::Exec(order) = request {
+            // Nothing was sent yet, and from now on the connection is the process's, which waits for its reader.
+            let Ok(second) = connection.second() else { return };
+            to.close();
+            let to = Outlet::new(Second(second), true);
+            desk.hub.remember(&to);
             exec(*order, &mut connection, &to, desk);
-            break;
+            to.flush();
+            desk.hub.forget(&to);
+            return;
+        }
+        if let Request::Attach(order) = &request {
+            gives_input |= order.stdin;
         }
         let answer = |event: Event| {
             to.tell(&event);
         };
         hear(request, &to, desk, answer);
+    }
+    if gives_input {
+        desk.input_lost(&to);
     }
     to.flush();
 }

@@ -133,14 +133,16 @@ async fn supervise(
         commands,
         stdin: Arc::new(Mutex::new(Some(streams.stdin))),
         stdin_once: record.launch.container.config.stdin_once,
+        terminal: record.launch.container.config.tty,
     };
-    clients::serve_launcher(from, Arc::clone(launcher), desk.clone());
+    clients::serve_launcher(from, Arc::clone(launcher), record.launch.attach, desk.clone());
     clients::serve_endpoint(endpoint, desk.clone());
     let mut restart = Restart::new(record.launch.container.host.restart);
     loop {
         let begun = Instant::now();
         let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart).await;
         desk.set_stdin(None);
+        hub.release();
         streams::drain(streams.readers).await;
         hub.finish_log();
         let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user);
@@ -151,6 +153,7 @@ async fn supervise(
             break;
         };
         record.restarting(exit);
+        hub.dismiss(&Event::Exited(exit));
         free(task).await;
         if stopped_meanwhile(pause, &mut inbox, &mut record, &mut restart).await {
             record.stopped_between();
@@ -350,6 +353,7 @@ fn probe_now<'a>(task: &'a dyn Task, record: &Record) -> Option<LocalBoxFuture<'
 /// Begins to stop the container; in how many seconds it is to be killed.
 async fn stop(task: &dyn Task, order: StopOrder, record: &mut Record, reply: Reply<()>) -> Option<u64> {
     record.state.stopped_by_user = true;
+    record.keep |= order.keep;
     let number = order.signal.unwrap_or_else(|| stop_signal(record));
     let outcome = signal(task, number, record).await;
     let sent = outcome.is_ok();
@@ -458,8 +462,9 @@ async fn stopped_meanwhile(
         tokio::select! {
             () = &mut over => return false,
             Some(command) = inbox.recv() => match command {
-                Command::Stop(_, reply) => {
+                Command::Stop(order, reply) => {
                     record.state.stopped_by_user = true;
+                    record.keep |= order.keep;
                     let _ = reply.send(Ok(()));
                     return true;
                 }

@@ -48,7 +48,7 @@ async fn begin(
 ) -> Result<(Box<dyn Task>, streams::Readers), ExecError> {
     let Pipes { stdio, outputs, .. } = streams::pipes(false)?;
     let process = exec.exec(ExecRequest { process, privileged: false, stdio }).await?;
-    let (reading, readers) = tokio::sync::mpsc::channel(1);
+    let (reading, readers) = streams::readers();
     for (_, from) in outputs {
         let output = Arc::clone(output);
         streams::read_output(from, reading.clone(), move |bytes| {

@@ -17,6 +17,8 @@ pub(super) struct Record {
     /// Closed while nothing changes: an idle supervisor keeps no pages for it.
     database: Option<Database>,
     pub(super) state: RunState,
+    /// It is stopped to be started again: `--rm` waits for another end.
+    pub(super) keep: bool,
 }
 
 impl Record {
@@ -31,7 +33,7 @@ impl Record {
         let mut state = launch.container.state.clone();
         state.restart_count = 0;
         state.stopped_by_user = false;
-        Ok(Self { launch, database: Some(database), state })
+        Ok(Self { launch, database: Some(database), state, keep: false })
     }
 
     /// Takes over what `update` changes; the stored record is the command's to write.
@@ -151,7 +153,7 @@ impl Record {
 
     /// Records the end, or with `--rm` removes the container.
     fn end(&mut self) {
-        if !self.launch.container.host.auto_remove {
+        if !self.launch.container.host.auto_remove || self.keep {
             self.write();
             return;
         }

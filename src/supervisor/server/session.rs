@@ -34,6 +34,7 @@ pub(super) async fn run(task: &dyn Task, executor: &'static str, env: Vec<String
         Ok((process, input, readers)) => {
             session.to.tell(&Event::Started);
             let exit = attend(process.as_ref(), &mut session, &input).await;
+            session.to.release();
             streams::drain(readers).await;
             session.to.tell(&match exit {
                 Ok(exit) => Event::Exited(exit),
@@ -73,7 +74,7 @@ async fn begin(
             return Err(error);
         }
     };
-    let (reading, readers) = tokio::sync::mpsc::channel(1);
+    let (reading, readers) = streams::readers();
     for (stream, from) in outputs {
         let to = Arc::clone(&session.to);
         streams::read_output(from, reading.clone(), move |bytes| {
@@ -103,15 +104,21 @@ fn over(container: &[String], order: &[String]) -> Vec<String> {
 async fn attend(process: &dyn Task, session: &mut Session, input: &Input) -> Result<Exit, Failure> {
     let end = process.wait();
     tokio::pin!(end);
+    let mut there = true;
     loop {
         tokio::select! {
             exit = &mut end => return exit.map_err(|error| failure(&error)),
-            Some(wish) = session.wishes.recv() => match wish {
+            wish = session.wishes.recv(), if there => match wish {
                 // A process that has ended takes no signal; its end is told anyway.
-                Wish::Signal(number) => drop(process.signal(number).await),
-                Wish::Resize(size) => drop(process.terminal().map(|terminal| terminal.resize(size))),
-                Wish::Stdin(Some(bytes)) => streams::feed(input, bytes, &session.to),
-                Wish::Stdin(None) => drop(input.try_send(None)),
+                Some(Wish::Signal(number)) => drop(process.signal(number).await),
+                Some(Wish::Resize(size)) => drop(process.terminal().map(|terminal| terminal.resize(size))),
+                Some(Wish::Stdin(Some(bytes))) => streams::feed(input, bytes, &session.to),
+                Some(Wish::Stdin(None)) => drop(input.try_send(None)),
+                // The client has gone, and nobody can type any more; the process runs on, as with docker.
+                None => {
+                    drop(input.try_send(None));
+                    there = false;
+                }
             },
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ use crate::supervisor::hub::{Hub, Outlet, STACK};
 use crate::supervisor::logs::Stream;
 use crate::supervisor::protocol::{Event, Launch, STDIN_WINDOW};
 
-/// How long after the end of a process its output may still be on its way.
+/// How long after the end of a process nothing may come of its output before it is given up.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// More than a process can have left in its pipes, in bytes: what comes after that is somebody else's.
+const LEFT: u64 = 4 << 20;
 
 /// How many clients may fill their windows of input at once.
 const WRITERS: usize = 16;
@@ -25,11 +29,27 @@ pub(super) struct Streams {
     pub(super) readers: Readers,
 }
 
-/// Says `None` when the last thread that reads output has ended.
-pub(super) type Readers = tokio::sync::mpsc::Receiver<std::convert::Infallible>;
+/// The threads that read a process's output.
+pub(super) struct Readers {
+    /// Says `None` when the last of them has ended.
+    ended: tokio::sync::mpsc::Receiver<std::convert::Infallible>,
+    /// How many bytes they have read.
+    read: Arc<AtomicU64>,
+}
 
 /// Held by a thread that reads output.
-type Reading = tokio::sync::mpsc::Sender<std::convert::Infallible>;
+#[derive(Clone)]
+pub(super) struct Reading {
+    _running: tokio::sync::mpsc::Sender<std::convert::Infallible>,
+    read: Arc<AtomicU64>,
+}
+
+/// What a process's readers share, and what waits for them.
+pub(super) fn readers() -> (Reading, Readers) {
+    let (running, ended) = tokio::sync::mpsc::channel(1);
+    let read = Arc::new(AtomicU64::new(0));
+    (Reading { _running: running, read: Arc::clone(&read) }, Readers { ended, read })
+}
 
 /// A piece of input, and who is told that it was taken; `None` is the end of the input.
 pub(super) type Piece = Option<(Vec<u8>, Arc<Outlet>)>;
@@ -102,7 +122,7 @@ pub(super) async fn begin(
             return Err(error);
         }
     };
-    let (reading, readers) = tokio::sync::mpsc::channel(1);
+    let (reading, readers) = readers();
     for (stream, from) in outputs {
         let hub = Arc::clone(hub);
         read_output(from, reading.clone(), move |bytes| hub.output(stream, bytes));
@@ -145,12 +165,16 @@ fn create_request(launch: &Launch, stdio: Stdio) -> Create {
 /// Starts a thread that reads output to its end.
 pub(super) fn read_output(mut from: File, reading: Reading, pass_on: impl Fn(&[u8]) + Send + 'static) {
     let begun = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        // The whole of it: a closure takes only the fields that it names, and the other one tells of the end.
+        let reading = reading;
         let mut buffer = vec![0; 32 * 1024];
-        let _until_the_end = reading;
         loop {
             match from.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(n) => pass_on(&buffer[..n]),
+                Ok(n) => {
+                    reading.read.fetch_add(n as u64, Ordering::Relaxed);
+                    pass_on(&buffer[..n]);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 // A terminal whose other end is closed reads as EIO.
                 Err(_) => break,
@@ -190,8 +214,16 @@ pub(super) fn feed(stdin: &Input, bytes: Vec<u8>, from: &Arc<Outlet>) {
     }
 }
 
-/// Waits for the readers' end. Nearly always they have ended by now; a stream that something outside the process holds open
-/// is given up.
+/// Waits for the readers' end, once nothing that they pass output to waits for a client. Nearly always they have ended by now;
+/// a stream that something outside the process holds open is given up.
 pub(super) async fn drain(mut readers: Readers) {
-    let _late = tokio::time::timeout(DRAIN, readers.recv()).await;
+    let begun = readers.read.load(Ordering::Relaxed);
+    let mut before = begun;
+    while tokio::time::timeout(DRAIN, readers.ended.recv()).await.is_err() {
+        let now = readers.read.load(Ordering::Relaxed);
+        if now == before || now - begun > LEFT {
+            return;
+        }
+        before = now;
+    }
 }

@@ -40,6 +40,44 @@ fn stop_start_and_restart() {
 }
 
 #[test]
+fn a_restart_is_no_end_for_rm() {
+    require!(root, registry);
+    let host = Host::new();
+    let id = detached(&host, &["--rm", "--stop-timeout", "0"], &["sleep", "1000"]);
+    let before = state(&host, &id, ".State.Pid");
+    host.umiak(&["restart", &id]).exits(0);
+    assert_ne!(state(&host, &id, ".State.Pid"), before);
+    host.umiak(&["stop", &id]).exits(0);
+    host.umiak(&["inspect", &id]).fails(1, &["No such"]);
+}
+
+#[test]
+fn each_end_under_a_restart_policy_is_an_end_for_who_waits() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let args = ["run", "--restart", "always", "--name", "again", &image, "sh", "-c", "echo one; exit 7"];
+    assert_eq!(host.umiak(&args).exits(7).stdout, "one\n");
+    until("it runs again", || state(&host, "again", ".RestartCount") != "0");
+    host.umiak(&["rm", "-f", "again"]).exits(0);
+    let id = detached(&host, &["--restart", "on-failure"], &["sh", "-c", "sleep 0.2; exit 9"]);
+    assert_eq!(host.umiak(&["wait", &id]).exits(0).stdout, "9\n");
+    host.umiak(&["rm", "-f", &id]).exits(0);
+}
+
+#[test]
+fn a_signal_that_no_system_knows_is_refused() {
+    require!(root, registry);
+    let host = Host::new();
+    let id = detached(&host, &[], &["sleep", "1000"]);
+    for command in ["kill", "stop", "restart"] {
+        host.umiak(&[command, "-s", "NOPE", &id]).fails(1, &["invalid signal: NOPE"]);
+    }
+    assert_eq!(state(&host, &id, ".State.Status"), "running");
+    host.umiak(&["rm", "-f", &id]).exits(0);
+}
+
+#[test]
 fn what_ignores_the_signal_is_killed_after_the_timeout() {
     require!(root, registry);
     let host = Host::new();

@@ -1,6 +1,8 @@
 //! Standard streams: pipes byte by byte, and terminals.
 
+use std::io::Read;
 use std::process::Command;
+use std::time::Duration;
 
 use super::detached;
 use crate::support::host::Host;
@@ -38,6 +40,74 @@ fn the_streams_are_apart_and_whole() {
     assert_eq!((out.stdout.len(), out.stderr.as_str()), (1_000_000, "e\n"));
     assert_eq!(host.umiak(&["logs", "loud"]).exits(0).stdout.len(), 1_000_000);
     host.umiak(&["rm", "loud"]).exits(0);
+}
+
+/// Reads a command's output in pieces with pauses; how much came.
+fn read_slowly(mut child: std::process::Child, piece: usize, pause: Duration) -> usize {
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut buffer = vec![0; piece];
+    let mut total = 0;
+    loop {
+        match stdout.read(&mut buffer).expect("read") {
+            0 => break,
+            n => total += n,
+        }
+        std::thread::sleep(pause);
+    }
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+    total
+}
+
+#[test]
+fn a_reader_may_be_slow_and_gets_everything() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    host.umiak(&["pull", "-q", &image]).exits(0);
+    // The end is recorded although nobody has read a byte; what was left in pipes and queues comes afterwards.
+    let args = ["run", "--name", "slow", &image, "head", "-c", "420000", "/dev/zero"];
+    let child = host.command(&args).spawn().expect("umiak starts");
+    super::until("it ended", || {
+        host.umiak(&["ps", "-aqf", "name=slow", "-f", "status=exited"]).exits(0).stdout.lines().count() == 1
+    });
+    assert_eq!(read_slowly(child, 1 << 20, Duration::ZERO), 420_000);
+    host.umiak(&["rm", "slow"]).exits(0);
+    let id = detached(&host, &[], &["sleep", "1000"]);
+    let child =
+        host.command(&["exec", &id, "head", "-c", "20000000", "/dev/zero"]).spawn().expect("umiak starts");
+    // Longer than the supervisor would wait for a stream that somebody else holds.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(read_slowly(child, 1 << 16, Duration::from_millis(1)), 20_000_000);
+    // Nor does the container's own end take anything from the reader of an `exec`.
+    let child =
+        host.command(&["exec", &id, "head", "-c", "300000", "/dev/zero"]).spawn().expect("umiak starts");
+    super::until("it wrote", || host.umiak(&["top", &id]).exits(0).stdout.lines().count() == 2);
+    host.umiak(&["rm", "-f", &id]).exits(0);
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(read_slowly(child, 1 << 16, Duration::ZERO), 300_000);
+}
+
+#[test]
+fn the_input_ends_with_the_client_that_gave_it() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    host.umiak(&["pull", "-q", &image]).exits(0);
+    let mut child = host.command(&["run", "-i", "--name", "fed", &image, "sh", "-c", "cat; exit 4"]);
+    let mut child = child.stdin(std::process::Stdio::piped()).spawn().expect("umiak starts");
+    super::until("it runs", || host.umiak(&["ps", "-qf", "name=fed"]).exits(0).stdout.lines().count() == 1);
+    child.kill().expect("it lives");
+    child.wait().expect("wait");
+    assert_eq!(host.umiak(&["wait", "fed"]).exits(0).stdout, "4\n");
+    host.umiak(&["rm", "fed"]).exits(0);
+    let id = detached(&host, &[], &["sleep", "1000"]);
+    let mut child = host.command(&["exec", "-i", &id, "sh", "-c", "cat; echo over > /over"]);
+    let mut child = child.stdin(std::process::Stdio::piped()).spawn().expect("umiak starts");
+    super::until("it runs", || host.umiak(&["top", &id]).exits(0).stdout.contains("cat"));
+    child.kill().expect("it lives");
+    child.wait().expect("wait");
+    super::until("its input ended", || host.umiak(&["exec", &id, "cat", "/over"]).status == 0);
+    host.umiak(&["rm", "-f", &id]).exits(0);
 }
 
 #[test]
