@@ -31,6 +31,7 @@ pub mod init;
 mod join;
 mod mounts;
 mod nested;
+pub mod net;
 mod plan;
 mod reaper;
 mod remap;
