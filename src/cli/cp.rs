@@ -4,14 +4,14 @@ use clap::Args;
 
 use super::Execute;
 use super::fault::Fault;
-use super::output::{Printer, human};
+use super::output::{Printer, Stream, human};
 use crate::engine::{CopyOptions, Engine, copy};
 
 /// Copy files/folders between a container and the local filesystem
 #[derive(Debug, Args)]
 #[command(
     help_template = super::HELP,
-    override_usage = "umiak cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH\n\tumiak cp [OPTIONS] SRC_PATH CONTAINER:DEST_PATH",
+    override_usage = "umiak cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tumiak cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
     args_override_self = true
 )]
 pub(super) struct Cp {
@@ -56,15 +56,24 @@ impl Execute for Cp {
             Some((Container { .. }, Container { .. })) => {
                 Err(Fault::Conflict("copying between containers is not supported"))
             }
-            Some((Host(path), _) | (_, Host(path))) if path == "-" => Err(Fault::Conflict(
-                "archives on standard input and output are not supported yet: give a path",
-            )),
             Some(_) => Ok(()),
         }
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let Some((from, to)) = self.ends() else { return Ok(1) };
+        match (&from, &to) {
+            (copy::End::Container { .. }, copy::End::Host(path)) if path == "-" => {
+                let refusal = "cowardly refusing to copy to a terminal. Redirect the output";
+                Stream::new(printer, refusal)?.run(|to| engine.copy_out(&from, self.follow_link, to))?;
+                return Ok(0);
+            }
+            (copy::End::Host(path), copy::End::Container { .. }) if path == "-" => {
+                engine.copy_in(std::io::stdin(), &to)?;
+                return Ok(0);
+            }
+            _ => {}
+        }
         let options = CopyOptions { archive: self.archive, follow: self.follow_link };
         let bytes = engine.copy(&from, &to, options)?;
         if !self.quiet {

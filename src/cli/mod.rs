@@ -6,19 +6,25 @@
 
 pub mod args;
 mod attach;
+mod commit;
 mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod diff;
 mod exec;
+mod export;
 mod fault;
 mod filter;
 mod flags;
 mod foreground;
+mod history;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod logs;
 pub mod output;
 mod pause;
@@ -32,6 +38,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
@@ -110,8 +117,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "stats", "stop",
-    "top", "unpause", "update", "wait",
+    "attach", "exec", "history", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
+    "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -184,6 +191,13 @@ commands! {
         Attach(attach::Attach) = "attach",
         Rm(rm::Rm) = "rm",
         Rmi(rmi::Rmi) = "rmi",
+        Save(save::Save) = "save",
+        Load(load::Load) = "load",
+        Import(import::Import) = "import",
+        Export(export::Export) = "export",
+        Commit(commit::Commit) = "commit",
+        Diff(diff::Diff) = "diff",
+        History(history::History) = "history",
         Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
@@ -208,6 +222,9 @@ commands! {
     /// Docker's longer forms.
     enum ContainerCommand {
         Cp(cp::Cp) = "cp",
+        Commit(commit::Commit) = "commit",
+        Diff(diff::Diff) = "diff",
+        Export(export::Export) = "export",
         Prune(prune::Containers) = "container prune",
         Create(Box<create::Create>) = "create",
         Rename(rename::Rename) = "rename",
@@ -238,6 +255,10 @@ commands! {
     /// Docker's longer forms.
     enum ImageCommand {
         Prune(prune::Images) = "image prune",
+        Save(save::Save) = "save",
+        Load(load::Load) = "load",
+        Import(import::Import) = "import",
+        History(history::History) = "history",
         Tag(tag::Tag) = "tag",
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]

@@ -14,6 +14,9 @@ pub(super) struct Rmi {
     /// Force removal of the image
     #[arg(short, long)]
     force: bool,
+    /// Do not delete untagged parents (images have none here: for compatibility)
+    #[arg(long)]
+    no_prune: bool,
     #[arg(required = true, hide = true)]
     images: Vec<String>,
 }

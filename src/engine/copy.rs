@@ -49,6 +49,17 @@ pub enum CopyError {
         /// Its path below the source.
         path: PathBuf,
     },
+    /// An archive is unpacked into a directory.
+    #[error("destination \"{container}:{path}\" must be a directory")]
+    NotDirectory {
+        /// Name or id.
+        container: String,
+        /// As given.
+        path: String,
+    },
+    /// The archive is bad, or does not fit what is there.
+    #[error("unpacking the archive")]
+    Archive(#[source] crate::store::LayerError),
     /// The container mounts the destination read-only.
     #[error("{path} is in a read-only mount of the container")]
     ReadOnly {
@@ -70,7 +81,10 @@ impl Kind for CopyError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Missing { .. } | Self::NoDirectory { .. } => ErrorKind::NotFound,
-            Self::DirectoryToFile { .. } | Self::Special { .. } => ErrorKind::InvalidInput,
+            Self::DirectoryToFile { .. }
+            | Self::Special { .. }
+            | Self::NotDirectory { .. }
+            | Self::Archive(_) => ErrorKind::InvalidInput,
             Self::ReadOnly { .. } => ErrorKind::Forbidden,
             Self::Io { .. } => ErrorKind::Unavailable,
         }
@@ -92,7 +106,7 @@ pub enum End {
 }
 
 impl End {
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         match self {
             Self::Host(path) | Self::Container { path, .. } => path,
         }
@@ -109,7 +123,7 @@ pub struct CopyOptions {
 }
 
 /// A tree that paths are looked up in.
-enum Tree {
+pub(super) enum Tree {
     Host,
     /// The root, and over it what is mounted: target, directory, read-only.
     Container {
@@ -123,7 +137,7 @@ enum Tree {
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
 impl Tree {
-    fn whose(&self) -> String {
+    pub(super) fn whose(&self) -> String {
         match self {
             Self::Host => "this host".to_owned(),
             Self::Container { name, .. } => format!("container {name}"),
@@ -131,7 +145,7 @@ impl Tree {
     }
 
     /// The tree that a path is in, the path in it, and whether it is read-only.
-    fn place(&self, path: &str) -> (Option<&rustix::fd::OwnedFd>, String, bool) {
+    pub(super) fn place(&self, path: &str) -> (Option<&rustix::fd::OwnedFd>, String, bool) {
         let Self::Container { root, mounts, read_only, .. } = self else {
             return (None, path.to_owned(), false);
         };
@@ -156,7 +170,7 @@ impl Tree {
     }
 
     /// Opens a directory, following links within the tree.
-    fn directory(&self, path: &str) -> io::Result<Dir> {
+    pub(super) fn directory(&self, path: &str) -> io::Result<Dir> {
         match self.place(path) {
             (None, path, _) => Dir::open_ambient_dir(&path, ambient_authority()),
             (Some(root), path, _) => {
@@ -170,7 +184,7 @@ impl Tree {
 }
 
 /// The directory and the last name of a path; the root, and what ends in `..`, have no name.
-fn split(path: &str) -> (String, Option<OsString>) {
+pub(super) fn split(path: &str) -> (String, Option<OsString>) {
     let trimmed = path.trim_end_matches('/');
     let (parent, name) = match trimmed.rsplit_once('/') {
         Some(("", name)) => ("/", name),
@@ -247,7 +261,7 @@ impl Engine {
         Ok((dir.open_dir(&new_name).map_err(failed)?, ".".into()))
     }
 
-    fn tree(&self, end: &End) -> Result<Tree, EngineError> {
+    pub(super) fn tree(&self, end: &End) -> Result<Tree, EngineError> {
         let End::Container { container, .. } = end else { return Ok(Tree::Host) };
         let view = self.container(container)?;
         let failed = |source| CopyError::Io { path: container.clone(), source };
@@ -306,7 +320,7 @@ fn open_root(root: &Root) -> io::Result<rustix::fd::OwnedFd> {
 }
 
 /// The source itself: a link only where links are not to be followed.
-fn look(
+pub(super) fn look(
     tree: &Tree,
     dir: Dir,
     name: OsString,

@@ -43,6 +43,10 @@ pub enum EngineError {
     #[error(transparent)]
     Volume(#[from] crate::supervisor::VolumeError),
     #[error(transparent)]
+    ImageArchive(Box<super::ImageArchiveError>),
+    #[error(transparent)]
+    Commit(Box<super::CommitError>),
+    #[error(transparent)]
     Copy(#[from] super::CopyError),
     #[error(transparent)]
     Mount(#[from] super::MountError),
@@ -116,16 +120,24 @@ pub enum EngineError {
     #[error("cannot remove container `{name}`: it does not end")]
     WillNotEnd { name: String },
     /// Removing by id an image that has several names.
-    #[error("unable to delete {} (must be forced): image is referenced in multiple repositories", id.short())]
+    #[error("conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories", id.short())]
     SeveralNames { id: Digest, names: Vec<String> },
     /// A container needs the image.
     #[error(
-        "unable to remove image {}: {} container {} is using it",
+        "conflict: unable to delete {} ({} be forced) - image is being used by {} container {}",
         id.short(),
+        if *running { "cannot" } else { "must" },
         if *running { "running" } else { "stopped" },
         container.short()
     )]
     ImageInUse { id: Digest, container: ContainerId, running: bool },
+    /// A container needs the image whose last name is to go.
+    #[error(
+        "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {}",
+        container.short(),
+        id.short()
+    )]
+    NameInUse { name: String, id: Digest, container: ContainerId },
     /// The unpacking thread ended without a result.
     #[error("unpacking layer {} was interrupted", layer.short())]
     Unpacking { layer: Digest },
@@ -159,6 +171,8 @@ impl EngineError {
             Self::Merge(error) => error,
             Self::Mount(error) => error,
             Self::Copy(error) => error,
+            Self::ImageArchive(error) => &**error,
+            Self::Commit(error) => &**error,
             Self::Volume(error) => error,
             Self::VolumeName(error) => error,
             Self::Join(error) => error,
@@ -190,6 +204,7 @@ impl Kind for EngineError {
             | Self::WrongState { .. }
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }
+            | Self::NameInUse { .. }
             | Self::ImageInUse { .. } => ErrorKind::Conflict,
             Self::Namespace { .. } | Self::Path { .. } | Self::Random { .. } | Self::Runtime { .. } => {
                 ErrorKind::Unavailable
@@ -213,7 +228,7 @@ impl Kind for EngineError {
             ],
             Self::Running { action: "remove", .. } => vec!["stop the container first, or use -f".into()],
             Self::SeveralNames { names, .. } => vec![format!("its names are {}", names.join(", "))],
-            Self::ImageInUse { running: false, .. } => vec!["remove the container first, or use -f".into()],
+            Self::ImageInUse { running: false, .. } | Self::NameInUse { .. } => vec!["remove the container first, or use -f".into()],
             Self::ImageInUse { .. } => vec!["stop and remove the container first".into()],
             Self::MissingImage { name } => vec![format!("fetch it with `umiak pull {name}`")],
             Self::NoCommand => vec!["give one after the image's name".into()],

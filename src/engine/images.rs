@@ -1,7 +1,7 @@
 //! Images in the store: finding, listing, removing.
 
 use crate::demo;
-use crate::model::{Digest, Image, Platform, RuntimeStatus, Timestamp};
+use crate::model::{Digest, Image, Platform, Timestamp};
 use crate::reference::Reference;
 use crate::reference::resolve::{self, ImageCandidate, ResolveError};
 use crate::state::{Content, StateError, StoredImage};
@@ -87,54 +87,65 @@ impl Engine {
         found.ok_or_else(|| EngineError::MissingImage { name: typed.to_owned() })
     }
 
-    /// Removes an image: by name, that name, and the content with the last one; by id, all of it.
+    /// Removes an image by docker's rules. By name: that name, and the content with the last one; the last name of an image that
+    /// a container is made of only by force, and then the content stays. By id: all of it, several names only by force, and
+    /// never while a container of it runs.
     pub fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
         self.reconcile()?;
         let stored = self.find_image(typed, &[]).map_err(|error| match error {
             EngineError::MissingImage { name } => EngineError::NoImage { name },
             other => other,
         })?;
-        let by_name = self.reference(typed).ok().filter(|r| stored.names.contains(&r.canonical()));
-        let mut steps = Vec::new();
-        let (doomed, affected) = match &by_name {
-            Some(reference) => {
-                (vec![reference.canonical()], self.database.image_by_name(&reference.canonical(), None)?)
-            }
-            None => (stored.names.clone(), vec![stored.clone()]),
-        };
-        if by_name.is_none() && doomed.len() > 1 && !force {
-            return Err(EngineError::SeveralNames { id: stored.image.id, names: doomed });
+        match self.reference(typed).ok().filter(|name| stored.names.contains(&name.canonical())) {
+            Some(name) => self.remove_name(&name, force),
+            None => self.remove_by_id(&stored, force),
         }
-        for image in &affected {
-            if image.names.iter().all(|name| doomed.contains(name)) {
-                self.refuse_if_used(image, force)?;
+    }
+
+    /// A name means its images of all platforms.
+    fn remove_name(&self, name: &Reference, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
+        let canonical = name.canonical();
+        let affected = self.database.image_by_name(&canonical, None)?;
+        for image in affected.iter().filter(|image| image.names.len() == 1 && !force) {
+            if let Some(user) = self.user(&image.image.id)? {
+                let (name, id) = (name.to_string(), image.image.id.clone());
+                return Err(EngineError::NameInUse { name, id, container: user.container.id });
             }
         }
-        for name in &doomed {
-            self.database.untag(name)?;
-            let shown = name.parse::<Reference>().map_or_else(|_| name.clone(), |r| r.to_string());
-            steps.push(ImageRemoval::Untagged(shown));
-        }
-        for image in affected {
-            if image.names.iter().all(|name| doomed.contains(name)) {
-                steps.extend(self.delete_image(&image.image)?);
-            }
+        self.database.untag(&canonical)?;
+        let mut steps = vec![ImageRemoval::Untagged(name.to_string())];
+        for image in affected.iter().filter(|image| image.names.len() == 1) {
+            steps.extend(self.delete_image(&image.image)?);
         }
         Ok(steps)
     }
 
-    fn refuse_if_used(&self, stored: &StoredImage, force: bool) -> Result<(), EngineError> {
-        let users: Vec<_> =
-            self.containers()?.into_iter().filter(|view| view.container.image == stored.image.id).collect();
-        let Some(user) = users.iter().find(|view| view.alive).or(users.first()) else { return Ok(()) };
-        if user.alive || !force {
-            return Err(EngineError::ImageInUse {
-                id: stored.image.id.clone(),
-                container: user.container.id.clone(),
-                running: user.container.state.status == RuntimeStatus::Running,
-            });
+    fn remove_by_id(&self, stored: &StoredImage, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
+        let id = &stored.image.id;
+        if stored.names.len() > 1 && !force {
+            return Err(EngineError::SeveralNames { id: id.clone(), names: stored.names.clone() });
         }
-        Ok(())
+        if let Some(user) = self.user(id)?.filter(|user| user.alive || !force) {
+            let running = user.alive;
+            return Err(EngineError::ImageInUse { id: id.clone(), container: user.container.id, running });
+        }
+        let mut steps = Vec::new();
+        for name in &stored.names {
+            // Other platforms keep the name.
+            self.database.untag_image(name, id)?;
+            let shown = name.parse::<Reference>().map_or_else(|_| name.clone(), |r| r.to_string());
+            steps.push(ImageRemoval::Untagged(shown));
+        }
+        steps.extend(self.delete_image(&stored.image)?);
+        Ok(steps)
+    }
+
+    /// A container that is made of the image, one that runs if there is one.
+    fn user(&self, id: &Digest) -> Result<Option<super::ContainerView>, EngineError> {
+        let mut users: Vec<_> =
+            self.containers()?.into_iter().filter(|view| view.container.image == *id).collect();
+        let alive = users.iter().position(|view| view.alive).unwrap_or(0);
+        Ok(if users.is_empty() { None } else { Some(users.swap_remove(alive)) })
     }
 
     /// Deletes the record and what nothing else uses. A stopped container of it keeps the record (`-f` only untags).

@@ -4,7 +4,9 @@
 //! opened when something needs it. Commands of other processes work on the same files at the same time: what must be unique
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
+pub mod archive;
 mod check;
+mod commit;
 mod containers;
 mod control;
 #[cfg(target_os = "linux")]
@@ -12,12 +14,17 @@ pub mod copy;
 #[cfg(not(target_os = "linux"))]
 #[path = "copy_refused.rs"]
 pub mod copy;
+#[cfg_attr(target_os = "linux", path = "copy_archive.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "copy_archive_refused.rs")]
+mod copy_archive;
 mod create;
 mod error;
 mod exec;
+mod history;
 mod ids;
 mod images;
 mod inspect;
+mod instruct;
 mod joins;
 mod merge;
 mod mounts;
@@ -40,12 +47,15 @@ use crate::model::ContainerId;
 use crate::state::Database;
 use crate::store::Store;
 
+pub use archive::ImageArchiveError;
 pub use check::{CheckError, check_host, check_resources};
+pub use commit::{CommitError, CommitOptions, ImportOptions};
 pub use containers::{ContainerView, Removal};
 pub use copy::{CopyError, CopyOptions};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
 pub use exec::ExecOptions;
+pub use history::HistoryStep;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{HealthWish, MergeError, Wishes, merge};

@@ -83,15 +83,19 @@ impl Descriptor {
 /// A manifest of one image.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
-    pub(super) config: Descriptor,
-    pub(super) layers: Vec<Descriptor>,
+pub struct Manifest {
+    /// The image's config.
+    pub config: Descriptor,
+    /// Its layers, lowest first.
+    pub layers: Vec<Descriptor>,
 }
 
 /// What a tag or digest may point to.
 #[derive(Debug, Clone)]
-pub(super) enum Document {
+pub enum Document {
+    /// Of several images or indexes.
     Index(Vec<Descriptor>),
+    /// Of one image.
     Manifest(Manifest),
 }
 
@@ -207,7 +211,7 @@ impl Kind for ManifestError {
 }
 
 /// Reads a manifest or index; `header` is the `Content-Type` it was served with, if it was served.
-pub(super) fn document(bytes: &[u8], header: Option<&str>) -> Result<Document, ManifestError> {
+pub fn document(bytes: &[u8], header: Option<&str>) -> Result<Document, ManifestError> {
     within("bytes of the manifest", bytes.len() as u64, LIMITS.manifest)?;
     let value = strict(bytes, "manifest")?;
     let media_type = media_type(&value, header)?;
@@ -277,16 +281,30 @@ pub(super) fn within(what: &'static str, value: u64, limit: u64) -> Result<(), M
 /// take those for one.
 pub(super) fn strict(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, ManifestError> {
     let json = |source| ManifestError::Json { what, source };
+    let Value::Object(map) = unique(bytes, what)? else {
+        return Err(json(serde_json::Error::custom("not an object")));
+    };
+    folded(&map)?;
+    Ok(map)
+}
+
+/// Any JSON without duplicate keys at any depth.
+pub fn unique(bytes: &[u8], what: &'static str) -> Result<Value, ManifestError> {
+    let json = |source| ManifestError::Json { what, source };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Unique.deserialize(&mut reader).map_err(json)?;
     reader.end().map_err(json)?;
-    let Value::Object(map) = value else { return Err(json(serde_json::Error::custom("not an object"))) };
-    let mut folded = HashSet::new();
-    match map.keys().find(|key| !folded.insert(key.to_lowercase())) {
+    Ok(value)
+}
+
+/// Refuses keys that differ in case alone.
+pub fn folded(map: &Map<String, Value>) -> Result<(), ManifestError> {
+    let mut seen = HashSet::new();
+    match map.keys().find(|key| !seen.insert(key.to_lowercase())) {
         Some(key) => {
             Err(ManifestError::Ambiguous { why: format!("key `{key:.100}` occurs in two spellings") })
         }
-        None => Ok(map),
+        None => Ok(()),
     }
 }
 

@@ -23,7 +23,7 @@ pub use client::{BlobStream, Client, Resolved, Source};
 pub use download::Sink;
 pub use error::RegistryError;
 pub use image::image_from;
-pub use manifest::{Descriptor, LIMITS, Limits, ManifestError};
+pub use manifest::{Descriptor, Document, LIMITS, Limits, Manifest, ManifestError, document, folded, unique};
 pub use select::select;
 
 #[cfg(test)]

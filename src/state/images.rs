@@ -136,6 +136,15 @@ impl Database {
         })
     }
 
+    /// Takes a name away from one image; other platforms' keep it.
+    pub fn untag_image(&self, name: &str, id: &Digest) -> Result<(), StateError> {
+        self.write("remove an image's name", Durable::PowerCut, |t| {
+            t.prepare_cached("DELETE FROM names WHERE name = ?1 AND image = ?2")?
+                .execute(params![name, id.as_str()])?;
+            Ok(())
+        })
+    }
+
     /// Removes an image's record and its names; refused while containers are made of it.
     pub fn remove_image(&self, id: &Digest) -> Result<(), StateError> {
         self.write("remove an image", Durable::PowerCut, |t| {

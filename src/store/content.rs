@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::durable::sync_directory;
 use super::lock::Lock;
-use super::{Store, StoreError};
+use super::{Spooled, Store, StoreError};
 use crate::model::Digest;
 
 /// A view of the store's blobs.
@@ -98,6 +98,11 @@ impl Content<'_> {
         lock.map(|lock| Ingest::open(*self, lock, digest, size)).transpose()
     }
 
+    /// Takes a spooled file over as a blob; it becomes one when it is [published](Store::publish).
+    pub fn adopt(&self, spooled: &Spooled) -> Result<Ingest, StoreError> {
+        Ingest::adopt(*self, spooled)
+    }
+
     /// The digests of all blobs.
     pub fn list(&self) -> Result<Vec<Digest>, StoreError> {
         super::list_digests(&self.store.blobs())
@@ -132,11 +137,28 @@ pub struct Ingest {
     file: Option<File>,
     partial: PathBuf,
     target: PathBuf,
-    /// Last, so that the lock is let go after the file is closed.
-    _lock: Lock,
+    /// Last, so that the lock is let go after the file is closed. What was not downloaded needs none: whoever publishes
+    /// it last publishes the same bytes.
+    _lock: Option<Lock>,
 }
 
 impl Ingest {
+    fn adopt(content: Content<'_>, spooled: &Spooled) -> Result<Self, StoreError> {
+        let failed = StoreError::io("open", spooled.path());
+        let there = content.has(spooled.digest());
+        let file = if there { None } else { Some(File::open(spooled.path()).map_err(failed)?) };
+        Ok(Self {
+            digest: spooled.digest().clone(),
+            size: spooled.size(),
+            offset: spooled.size(),
+            hash: spooled.hash().clone(),
+            file,
+            partial: spooled.path().to_owned(),
+            target: content.path(spooled.digest()),
+            _lock: None,
+        })
+    }
+
     fn open(content: Content<'_>, lock: Lock, digest: &Digest, size: u64) -> Result<Self, StoreError> {
         let partial = content.store.ingests().join(format!("{}.part", digest.hex()));
         let target = content.path(digest);
@@ -148,7 +170,7 @@ impl Ingest {
             file: None,
             partial,
             target,
-            _lock: lock,
+            _lock: Some(lock),
         };
         if content.has(digest) {
             let found = content.size(digest)?;

@@ -138,9 +138,15 @@ pub enum EntryRefusal {
     /// A type of entry that is not known.
     #[error("its type is not supported")]
     Type,
-    /// A sparse file in one of the PAX formats.
-    #[error("it is a sparse file in a PAX format, which is not supported")]
-    PaxSparse,
+    /// A sparse file whose map is malformed.
+    #[error("it is a sparse file with a malformed map")]
+    Sparse,
+    /// A device or pipe, where none may come from outside.
+    #[error("it is a device, pipe or socket, which is not copied")]
+    Special,
+    /// A file where a directory is.
+    #[error("cannot overwrite directory with non-directory")]
+    OverDirectory,
     /// A number in its header is malformed.
     #[error("a number in its header is malformed")]
     Number,

@@ -4,7 +4,8 @@
 //! version            layout version; another one is refused
 //! blobs/sha256/HEX   manifests, configs, layers as distributed
 //! ingest/            downloads that are not whole: HEX.part, HEX.lock
-//! layers/HEX/        unpacked layers, by `DiffID`; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
+//! layers/HEX/        unpacked layers, by `DiffID`; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed;
+//!                    tmp-spool-*: an archive that is being read
 //! volumes/NAME/      _data; .gone-* while being removed
 //! containers/ID/     upper, work (overlay) or root (copy)
 //! ```
@@ -16,6 +17,8 @@
 //! Layers are keyed by `DiffID` and not by chain, so that the layers of one image are unpacked at the same time, straight from
 //! the download, and shared in any order. The price is told in [`layer`].
 
+pub mod archive;
+mod changes;
 mod content;
 #[cfg_attr(target_os = "linux", path = "durable_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "durable_other.rs")]
@@ -24,6 +27,7 @@ mod error;
 pub mod layer;
 mod lock;
 pub mod snapshot;
+mod spool;
 mod sweep;
 mod volumes;
 
@@ -37,6 +41,7 @@ pub use content::{Content, Ingest};
 pub use error::{EntryRefusal, LayerError, StoreError};
 pub use layer::{Applied, LayerWriter, Layers, Limits};
 pub use snapshot::{Root, Snapshotter};
+pub use spool::{Spool, Spooled};
 pub use sweep::Swept;
 pub use volumes::Volumes;
 

@@ -40,24 +40,30 @@ pub(super) fn image(view: &ImageView) -> Value {
     let repositories: BTreeSet<String> = names.iter().map(Reference::familiar_name).collect();
     let digests: Vec<_> = repositories.iter().map(|name| format!("{name}@{}", image.target)).collect();
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    let comment =
+        image.history.last().and_then(|step| step.get("comment")).and_then(Value::as_str).unwrap_or_default();
+    // Health check, triggers, shell and whatever else there is: as it came.
+    let mut run = config.other.clone();
+    let known = json!({
+        "User": config.user,
+        "ExposedPorts": set(&config.exposed_ports),
+        "Env": config.env,
+        "Entrypoint": list(&config.entrypoint),
+        "Cmd": list(&config.cmd),
+        "Volumes": set(&config.volumes),
+        "WorkingDir": config.working_dir,
+        "Labels": config.labels,
+        "StopSignal": config.stop_signal,
+    });
+    run.extend(known.as_object().cloned().unwrap_or_default());
     json!({
         "Id": image.id.as_str(),
         "RepoTags": tags,
         "RepoDigests": digests,
-        "Comment": "",
+        "Comment": comment,
         "Created": moment(image.created),
         "Author": image.author.clone().unwrap_or_default(),
-        "Config": {
-            "User": config.user,
-            "ExposedPorts": set(&config.exposed_ports),
-            "Env": config.env,
-            "Entrypoint": list(&config.entrypoint),
-            "Cmd": list(&config.cmd),
-            "Volumes": set(&config.volumes),
-            "WorkingDir": config.working_dir,
-            "Labels": config.labels,
-            "StopSignal": config.stop_signal,
-        },
+        "Config": run,
         "Architecture": image.platform.architecture,
         "Variant": image.platform.variant,
         "Os": image.platform.os,

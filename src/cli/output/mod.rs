@@ -12,8 +12,11 @@ mod documents;
 pub mod error;
 pub mod human;
 mod printer;
+mod stream;
 pub mod table;
 pub mod template;
+pub(in crate::cli) mod whole;
 
 pub(in crate::cli) use documents::Documents;
 pub use printer::{OutputError, Printer};
+pub(in crate::cli) use stream::Stream;

@@ -11,6 +11,7 @@ use cap_std::fs::{Dir, File, OpenOptions};
 use tar::EntryType;
 
 use super::attributes::{self, Node};
+use super::sparse::Sparse;
 use super::stream::Blocks;
 use super::tree::{Tree, normalise, refused};
 use super::{LayerError, Limits, Placed, write_error};
@@ -22,7 +23,7 @@ pub(in crate::store) const MARKER: &[u8] = b".wh.";
 /// Name that makes its directory opaque.
 pub(in crate::store) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// Bytes that the headers of one entry may take: long names and PAX records are held in memory.
-const HEADER_LIMIT: u64 = 1 << 20;
+pub(in crate::store) const HEADER_LIMIT: u64 = 1 << 20;
 
 /// What an entry says about its file.
 #[derive(Debug, Clone, Default)]
@@ -34,22 +35,31 @@ pub(super) struct Meta {
     pub(super) seconds: i64,
     pub(super) nanoseconds: u32,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) sparse: Option<Sparse>,
 }
 
 /// The stream, with a bound on what is read while the headers of one entry are.
-struct Bounded<'b> {
-    blocks: &'b mut Blocks,
+pub(in crate::store) struct Bounded<R> {
+    inner: R,
     left: Rc<Cell<u64>>,
 }
 
-impl Read for Bounded<'_> {
+impl<R> Bounded<R> {
+    /// The stream, and the bytes that may still be read: [`HEADER_LIMIT`] to begin with.
+    pub(in crate::store) fn new(inner: R) -> (Self, Rc<Cell<u64>>) {
+        let left = Rc::new(Cell::new(HEADER_LIMIT));
+        (Self { inner, left: Rc::clone(&left) }, left)
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = self.left.get();
         if left == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the headers of an entry are too long"));
         }
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
-        let count = self.blocks.read(&mut into[..most])?;
+        let count = self.inner.read(&mut into[..most])?;
         self.left.set(left - count as u64);
         Ok(count)
     }
@@ -71,17 +81,33 @@ pub(super) fn wasm(root: &Dir, stream: &mut Blocks) -> Result<Placed, LayerError
     Ok(Placed { bytes: rest + 4, entries: 1, devices: 0, owners: u64::from(!owned) })
 }
 
+/// What a tree is that entries are placed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A layer, ours alone: whiteouts are about layers below.
+    Layer,
+    /// A container's own files, which it may change meanwhile: every name is a plain one, devices are refused, and nothing is
+    /// removed but the one file that is replaced.
+    Files,
+}
+
 /// Places the entries of a tar archive.
-pub(super) fn archive(root: Dir, stream: &mut Blocks, limits: Limits) -> Result<Placed, LayerError> {
-    let left = Rc::new(Cell::new(HEADER_LIMIT));
-    let mut archive = tar::Archive::new(Bounded { blocks: stream, left: Rc::clone(&left) });
-    let overlay = attributes::overlay_whiteouts(&root);
+pub(super) fn archive(
+    root: Dir,
+    stream: &mut Blocks,
+    limits: Limits,
+    purpose: Purpose,
+) -> Result<Placed, LayerError> {
+    let (bounded, left) = Bounded::new(stream);
+    let mut archive = tar::Archive::new(bounded);
+    let overlay = purpose == Purpose::Layer && attributes::overlay_whiteouts(&root);
     let mut placer = Placer {
         tree: Tree::new(root),
         placed: Placed::default(),
         directories: HashMap::new(),
         limits,
         overlay,
+        purpose,
         buffer: vec![0; 128 << 10],
     };
     for entry in archive.entries().map_err(LayerError::Archive)? {
@@ -109,10 +135,11 @@ struct Placer {
     directories: HashMap<PathBuf, Meta>,
     limits: Limits,
     overlay: bool,
+    purpose: Purpose,
     buffer: Vec<u8>,
 }
 
-type Entry<'a, 'b> = tar::Entry<'a, Bounded<'b>>;
+type Entry<'a, 'b> = tar::Entry<'a, Bounded<&'b mut Blocks>>;
 
 impl Placer {
     fn entry(&mut self, entry: &mut Entry<'_, '_>) -> Result<(), LayerError> {
@@ -120,10 +147,13 @@ impl Placer {
         if kind.is_pax_global_extensions() {
             return Ok(());
         }
-        let bytes = entry.path_bytes().into_owned();
+        let mut bytes = entry.path_bytes().into_owned();
         let shown = PathBuf::from(String::from_utf8_lossy(&bytes).chars().take(256).collect::<String>());
-        let path = normalise(&bytes).map_err(|reason| refused(&shown, reason))?;
         let meta = meta(entry, &shown)?;
+        if let Some(name) = meta.sparse.as_ref().and_then(|sparse| sparse.name.as_ref()) {
+            bytes.clone_from(name);
+        }
+        let path = normalise(&bytes).map_err(|reason| refused(&shown, reason))?;
         if path.as_os_str().is_empty() {
             if !kind.is_dir() {
                 return Err(refused(&shown, EntryRefusal::Name));
@@ -132,7 +162,7 @@ impl Placer {
             return Ok(());
         }
         let name = path.file_name().map(OsStr::as_encoded_bytes).unwrap_or_default();
-        if let Some(hidden) = name.strip_prefix(MARKER) {
+        if let Some(hidden) = name.strip_prefix(MARKER).filter(|_| self.purpose == Purpose::Layer) {
             return self.whiteout(&path, name, hidden);
         }
         match kind {
@@ -144,6 +174,9 @@ impl Placer {
             }
             EntryType::Symlink => self.symlink(&path, &meta, entry),
             EntryType::Link => self.link(&path, entry),
+            EntryType::Char | EntryType::Block | EntryType::Fifo if self.purpose == Purpose::Files => {
+                Err(refused(&shown, EntryRefusal::Special))
+            }
             EntryType::Char => self.node(&path, &meta, Node::Character, entry),
             EntryType::Block => self.node(&path, &meta, Node::Block, entry),
             EntryType::Fifo => self.node(&path, &meta, Node::Pipe, entry),
@@ -159,7 +192,7 @@ impl Placer {
                 let there = parent.symlink_metadata(name).map_err(write_error(&path))?;
                 if !there.is_dir() {
                     let hidden = attributes::is_whiteout(&there);
-                    self.tree.remove(&parent, name).map_err(write_error(&path))?;
+                    self.clear(&parent, name, &path)?;
                     parent.create_dir(name).map_err(write_error(&path))?;
                     if hidden {
                         // Deleted and made anew in one layer: what lower layers have in it stays deleted.
@@ -175,7 +208,7 @@ impl Placer {
 
     fn file(&mut self, path: &Path, meta: &Meta, entry: &mut Entry<'_, '_>) -> Result<(), LayerError> {
         let sparse = entry.header().entry_type() == EntryType::GNUSparse;
-        let size = entry.size();
+        let size = meta.sparse.as_ref().map_or_else(|| entry.size(), |sparse| sparse.size);
         self.placed.bytes = self.placed.bytes.saturating_add(size);
         if self.placed.bytes > self.limits.unpacked {
             return Err(LayerError::TooLarge { limit: self.limits.unpacked, unit: "bytes" });
@@ -185,13 +218,17 @@ impl Placer {
         options.write(true).create_new(true);
         let mut file = match parent.open_with(name, &options) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.tree.remove(&parent, name).and_then(|()| parent.open_with(name, &options))
+                self.clear(&parent, name, path)?;
+                parent.open_with(name, &options)
             }
             other => other,
         }
         .map_err(write_error(path))?;
-        self.copy(entry, &mut file, path, sparse)?;
-        if sparse {
+        match &meta.sparse {
+            Some(pieces) => pieces.copy(entry, &mut file, path, &mut self.buffer)?,
+            None => self.copy(entry, &mut file, path, sparse)?,
+        }
+        if sparse || meta.sparse.is_some() {
             file.set_len(size).map_err(write_error(path))?;
         }
         let owned = attributes::set(&file, meta).map_err(write_error(path))?;
@@ -224,13 +261,21 @@ impl Placer {
         Ok(())
     }
 
+    /// Makes room for what replaces a name. Among a container's files a directory, and what lies in it, is not replaced.
+    fn clear(&mut self, parent: &Dir, name: &OsStr, path: &Path) -> Result<(), LayerError> {
+        if self.purpose == Purpose::Files && parent.symlink_metadata(name).is_ok_and(|there| there.is_dir()) {
+            return Err(refused(path, EntryRefusal::OverDirectory));
+        }
+        self.tree.remove(parent, name).map_err(write_error(path))
+    }
+
     fn symlink(&mut self, path: &Path, meta: &Meta, entry: &Entry<'_, '_>) -> Result<(), LayerError> {
         let target = entry.link_name_bytes().unwrap_or_default().into_owned();
         if target.is_empty() || target.contains(&0) || target.len() > 4095 {
             return Err(refused(path, EntryRefusal::Name));
         }
         let (parent, name) = self.tree.parent(path)?;
-        self.tree.remove(&parent, name).map_err(write_error(path))?;
+        self.clear(&parent, name, path)?;
         attributes::symlink(&parent, &target, name).map_err(write_error(path))?;
         let owned = attributes::set_at(&parent, name, meta).map_err(write_error(path))?;
         self.placed.owners += u64::from(!owned);
@@ -256,7 +301,7 @@ impl Placer {
         // Through other links both names may be the same place: making room would delete the target.
         match there.hard_link(source, &parent, name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.tree.remove(&parent, name).map_err(write_error(path))?;
+                self.clear(&parent, name, path)?;
                 match there.hard_link(source, &parent, name) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         Err(refused(path, EntryRefusal::LinkTarget))
@@ -288,7 +333,7 @@ impl Placer {
             return Err(refused(path, EntryRefusal::ReservedDevice));
         }
         let (parent, name) = self.tree.parent(path)?;
-        self.tree.remove(&parent, name).map_err(write_error(path))?;
+        self.clear(&parent, name, path)?;
         if attributes::node(&parent, name, node, major, minor, meta).map_err(write_error(path))? {
             let owned = attributes::set_at(&parent, name, meta).map_err(write_error(path))?;
             self.placed.owners += u64::from(!owned);
@@ -386,7 +431,12 @@ fn meta(entry: &mut Entry<'_, '_>, shown: &Path) -> Result<Meta, LayerError> {
                 (meta.seconds, meta.nanoseconds) =
                     time(text()?).ok_or_else(|| refused(shown, EntryRefusal::Number))?;
             }
-            key if key.starts_with(b"GNU.sparse.") => return Err(refused(shown, EntryRefusal::PaxSparse)),
+            key if key.starts_with(b"GNU.sparse.") => {
+                let sparse = meta.sparse.get_or_insert_default();
+                sparse
+                    .record(&key[b"GNU.sparse.".len()..], value)
+                    .ok_or_else(|| refused(shown, EntryRefusal::Sparse))?;
+            }
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     // Overlayfs's own attributes would let an image redirect lookups; only we write those.

@@ -23,7 +23,7 @@ fn confined() -> bool {
 
 /// A component of an entry's name, as this system has it.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
-pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
+pub(in crate::store) fn name(bytes: &[u8]) -> Option<OsString> {
     Some(OsStr::from_bytes(bytes).to_owned())
 }
 
@@ -180,4 +180,192 @@ pub(in crate::store) fn is_opaque(directory: &Dir) -> bool {
         let mut value = [0_u8; 1];
         fs::fgetxattr(&directory, mark, value.as_mut_slice()).is_ok() && value == *b"y"
     })
+}
+
+/// What a thing in a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Form {
+    File,
+    Directory,
+    Link,
+    Character,
+    Block,
+    Pipe,
+    Socket,
+}
+
+/// What an archive says of a file, and what tells whether it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Facts {
+    pub(in crate::store) form: Form,
+    pub(in crate::store) mode: u32,
+    pub(in crate::store) uid: u32,
+    pub(in crate::store) gid: u32,
+    pub(in crate::store) seconds: i64,
+    pub(in crate::store) nanoseconds: u32,
+    pub(in crate::store) size: u64,
+    pub(in crate::store) device: (u32, u32),
+    /// What tells the names of one file, if it has several.
+    pub(in crate::store) shared: Option<(u64, u64)>,
+}
+
+impl Facts {
+    /// Those of an empty file of root's.
+    pub(in crate::store) fn empty() -> Self {
+        Self {
+            form: Form::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            seconds: 0,
+            nanoseconds: 0,
+            size: 0,
+            device: (0, 0),
+            shared: None,
+        }
+    }
+
+    /// Whether nothing changed, as far as this tells.
+    pub(in crate::store) fn same(&self, other: &Self) -> bool {
+        let key = |facts: &Self| {
+            let size = if facts.form == Form::Directory { 0 } else { facts.size };
+            let numbers = (facts.mode, facts.uid, facts.gid, size, facts.device);
+            (facts.form, numbers, facts.seconds, facts.nanoseconds)
+        };
+        key(self) == key(other)
+    }
+}
+
+/// The facts of what was looked at.
+pub(in crate::store) fn facts(metadata: &cap_std::fs::Metadata) -> Facts {
+    use cap_std::fs::MetadataExt as _;
+    let form = match FileType::from_raw_mode(metadata.mode()) {
+        FileType::Directory => Form::Directory,
+        FileType::Symlink => Form::Link,
+        FileType::CharacterDevice => Form::Character,
+        FileType::BlockDevice => Form::Block,
+        FileType::Fifo => Form::Pipe,
+        FileType::Socket => Form::Socket,
+        _ => Form::File,
+    };
+    let number = matches!(form, Form::Character | Form::Block).then(|| metadata.rdev());
+    Facts {
+        form,
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        seconds: metadata.mtime(),
+        nanoseconds: metadata.mtime_nsec().try_into().unwrap_or(0),
+        size: metadata.size(),
+        device: number.map_or((0, 0), |number| (fs::major(number), fs::minor(number))),
+        shared: (metadata.nlink() > 1 && form != Form::Directory).then(|| (metadata.dev(), metadata.ino())),
+    }
+}
+
+/// A name that leads to a thing in an open directory, for the calls that take no directory. The last component is not followed.
+fn through(parent: &Dir, name: &OsStr) -> OsString {
+    use std::os::fd::AsRawFd as _;
+    let mut path = OsString::from(format!("/proc/self/fd/{}/", parent.as_fd().as_raw_fd()));
+    path.push(name);
+    path
+}
+
+fn value(path: &OsStr, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; 256];
+    loop {
+        match fs::lgetxattr(path, key, value.as_mut_slice()) {
+            Ok(size) => {
+                value.truncate(size);
+                return Ok(Some(value));
+            }
+            Err(rustix::io::Errno::RANGE) if value.len() < 64 << 10 => value.resize(64 << 10, 0),
+            Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP | rustix::io::Errno::NOENT) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The capability of a file, which changes without its time.
+pub(in crate::store) fn capability(parent: &Dir, name: &OsStr) -> io::Result<Option<Vec<u8>>> {
+    value(&through(parent, name), b"security.capability")
+}
+
+/// Attributes that belong in an archive: not the file system's own, nor a security module's. The owner that a file should have,
+/// where it could not be given, becomes the owner.
+pub(in crate::store) fn extended(
+    parent: &Dir,
+    name: &OsStr,
+    facts: &mut Facts,
+) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let path = through(parent, name);
+    let mut names = vec![0_u8; 4096];
+    let length = loop {
+        match fs::llistxattr(path.as_os_str(), names.as_mut_slice()) {
+            Ok(length) => break length,
+            Err(rustix::io::Errno::RANGE) if names.len() < 64 << 10 => names.resize(64 << 10, 0),
+            Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOENT) => break 0,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let mut found = Vec::new();
+    for key in names[..length].split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+        let Ok(text) = std::str::from_utf8(key) else { continue };
+        if text == OWNER {
+            let wish = value(&path, key)?.and_then(|wish| String::from_utf8(wish).ok());
+            let ids = wish.as_deref().and_then(|wish| wish.split_once(':'));
+            if let Some((Ok(uid), Ok(gid))) = ids.map(|(uid, gid)| (uid.parse(), gid.parse())) {
+                (facts.uid, facts.gid) = (uid, gid);
+            }
+            continue;
+        }
+        let foreign = text.starts_with("trusted.")
+            || text.starts_with("user.overlay.")
+            || text.starts_with("user.umiak.")
+            || (text.starts_with("security.") && text != "security.capability");
+        if !foreign
+            && !text.contains('=')
+            && let Some(value) = value(&path, key)?
+        {
+            found.push((text.to_owned(), value));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A file that has become a pipe since must not be waited for, nor a link followed.
+pub(in crate::store) fn without_waiting(options: &mut cap_std::fs::OpenOptions) {
+    use cap_std::fs::OpenOptionsExt as _;
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+}
+
+/// The pieces of a file that are not holes: offset and length.
+pub(in crate::store) fn pieces(file: &cap_std::fs::File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    use cap_std::fs::MetadataExt as _;
+    /// A file in more pieces is written as it is.
+    const MOST: usize = 10_000;
+    let whole = vec![(0, size)];
+    if size == 0 || file.metadata()?.blocks().saturating_mul(512) >= size {
+        return Ok(whole);
+    }
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let data = match fs::seek(file, fs::SeekFrom::Data(at)) {
+            Ok(data) if data < size => data,
+            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
+            // This file system knows no holes.
+            Err(rustix::io::Errno::INVAL) => return Ok(whole),
+            Err(error) => return Err(error.into()),
+        };
+        let end = fs::seek(file, fs::SeekFrom::Hole(data))?.min(size);
+        pieces.push((data, end - data));
+        at = end;
+        if pieces.len() > MOST {
+            return Ok(whole);
+        }
+    }
+    Ok(pieces)
 }

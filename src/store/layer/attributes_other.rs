@@ -9,7 +9,7 @@ use cap_std::fs::{Dir, File};
 use super::apply::Meta;
 
 /// A component of an entry's name: must be UTF-8 here.
-pub(super) fn name(bytes: &[u8]) -> Option<OsString> {
+pub(in crate::store) fn name(bytes: &[u8]) -> Option<OsString> {
     std::str::from_utf8(bytes).ok().map(OsString::from)
 }
 
@@ -110,4 +110,102 @@ pub(in crate::store) fn is_whiteout(_: &cap_std::fs::Metadata) -> bool {
 /// There are none here.
 pub(in crate::store) fn is_opaque(_: &Dir) -> bool {
     false
+}
+
+/// What a thing in a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(dead_code, reason = "the forms of its twin")]
+pub(in crate::store) enum Form {
+    File,
+    Directory,
+    Link,
+    Character,
+    Block,
+    Pipe,
+    Socket,
+}
+
+/// What an archive says of a file, and what tells whether it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Facts {
+    pub(in crate::store) form: Form,
+    pub(in crate::store) mode: u32,
+    pub(in crate::store) uid: u32,
+    pub(in crate::store) gid: u32,
+    pub(in crate::store) seconds: i64,
+    pub(in crate::store) nanoseconds: u32,
+    pub(in crate::store) size: u64,
+    pub(in crate::store) device: (u32, u32),
+    /// What tells the names of one file, if it has several; not told here.
+    pub(in crate::store) shared: Option<(u64, u64)>,
+}
+
+impl Facts {
+    /// Those of an empty file of root's.
+    pub(in crate::store) fn empty() -> Self {
+        Self {
+            form: Form::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            seconds: 0,
+            nanoseconds: 0,
+            size: 0,
+            device: (0, 0),
+            shared: None,
+        }
+    }
+
+    /// Whether nothing changed, as far as this tells: copies have times of their own here.
+    pub(in crate::store) fn same(&self, other: &Self) -> bool {
+        self.form == other.form
+            && self.mode == other.mode
+            && (self.form == Form::Directory || self.size == other.size)
+    }
+}
+
+/// The facts of what was looked at.
+pub(in crate::store) fn facts(metadata: &cap_std::fs::Metadata) -> Facts {
+    let form = if metadata.is_dir() {
+        Form::Directory
+    } else if metadata.is_symlink() {
+        Form::Link
+    } else {
+        Form::File
+    };
+    #[cfg(unix)]
+    let mode = cap_std::fs::MetadataExt::mode(metadata) & 0o7777;
+    #[cfg(not(unix))]
+    let mode = if form == Form::Directory { 0o755 } else { 0o644 };
+    let since = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
+    let since = since.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+    Facts {
+        form,
+        mode,
+        seconds: since.as_secs().try_into().unwrap_or(0),
+        nanoseconds: since.subsec_nanos(),
+        size: if form == Form::File { metadata.len() } else { 0 },
+        ..Facts::empty()
+    }
+}
+
+/// There are none here.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
+pub(in crate::store) fn capability(_: &Dir, _: &OsStr) -> io::Result<Option<Vec<u8>>> {
+    Ok(None)
+}
+
+/// There are none here.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
+pub(in crate::store) fn extended(_: &Dir, _: &OsStr, _: &mut Facts) -> io::Result<Vec<(String, Vec<u8>)>> {
+    Ok(Vec::new())
+}
+
+/// Nothing to be said here.
+pub(in crate::store) fn without_waiting(_: &mut cap_std::fs::OpenOptions) {}
+
+/// Holes are not looked for.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
+pub(in crate::store) fn pieces(_: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    Ok(vec![(0, size)])
 }

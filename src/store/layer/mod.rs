@@ -15,12 +15,18 @@
 //! set are left out and counted in [`Applied`]; the owner wished for is kept in the attribute `user.umiak.owner`, `uid:gid`, of
 //! files and directories, which an image cannot set.
 
-mod apply;
+pub(super) mod apply;
 #[cfg_attr(target_os = "linux", path = "attributes_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "attributes_other.rs")]
 pub(super) mod attributes;
-mod stream;
-mod tree;
+pub mod diff;
+pub mod pack;
+#[cfg(test)]
+mod round_trip;
+mod sparse;
+pub(super) mod stream;
+pub(super) mod tree;
+pub(super) mod view;
 
 use std::fs;
 use std::io::{self, Read};
@@ -168,6 +174,15 @@ impl Layers<'_> {
     }
 }
 
+/// Unpacks an archive, plain or compressed, into a directory that others may change meanwhile: a container's. Names stay below
+/// it, links resolved as in a chroot. Returns the bytes of files.
+pub fn unpack_files(into: Dir, from: impl Read + Send) -> Result<u64, LayerError> {
+    let limits = Limits::default();
+    let place = |blocks: &mut stream::Blocks| apply::archive(into, blocks, limits, apply::Purpose::Files);
+    let (placed, _) = stream::run(from, LayerKind::Tar, limits, place)?;
+    Ok(placed.bytes)
+}
+
 /// A layer being unpacked. Dropped before it is published, it leaves nothing.
 #[derive(Debug)]
 pub struct LayerWriter {
@@ -208,7 +223,7 @@ impl LayerWriter {
         let (placed, found) = stream::run(reader, kind, limits, |stream| match kind {
             LayerKind::Wasm => apply::wasm(&directory, stream),
             LayerKind::Tar | LayerKind::TarGzip | LayerKind::TarZstd => {
-                apply::archive(directory, stream, limits)
+                apply::archive(directory, stream, limits, apply::Purpose::Layer)
             }
         })
         .map_err(refused)?;

@@ -122,7 +122,14 @@ fn produce(
     }
 }
 
-fn decoder<'r>(mut reader: impl BufRead + 'r, kind: LayerKind) -> io::Result<Box<dyn Read + 'r>> {
+/// KiB that unpacking xz may take: its largest preset needs 65 MiB.
+const XZ_MEMORY: u32 = 128 << 10;
+
+/// The uncompressed bytes of an archive, whatever it is compressed with.
+pub(in crate::store) fn decoder<'r>(
+    mut reader: impl BufRead + 'r,
+    kind: LayerKind,
+) -> io::Result<Box<dyn Read + 'r>> {
     if kind == LayerKind::Wasm {
         return Ok(Box::new(reader));
     }
@@ -140,6 +147,8 @@ fn decoder<'r>(mut reader: impl BufRead + 'r, kind: LayerKind) -> io::Result<Box
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
             Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
         }
+        [b'B', b'Z', b'h', b'1'..=b'9'] => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        [0xfd, b'7', b'z', b'X'] => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY)),
         _ => Box::new(reader),
     })
 }

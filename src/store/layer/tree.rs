@@ -132,7 +132,7 @@ impl Tree {
 }
 
 /// The name of an entry as a relative path without `.` and `..`; empty for the root itself.
-pub(super) fn normalise(bytes: &[u8]) -> Result<PathBuf, EntryRefusal> {
+pub(in crate::store) fn normalise(bytes: &[u8]) -> Result<PathBuf, EntryRefusal> {
     if bytes.len() > 4096 {
         return Err(EntryRefusal::LongName);
     }

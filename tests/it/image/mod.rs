@@ -1,4 +1,6 @@
 //! Pulling: what is printed, that it is idempotent, every layer format, and errors.
+mod archive;
+mod commit;
 mod resume;
 
 use crate::support::{host::Host, registry, require};
@@ -34,4 +36,23 @@ fn an_unknown_image_is_125_with_its_name() {
     let out = host.umiak(&["run", "--rm", &name]).exits(125);
     assert!(out.stderr.contains("library/nothing"), "{}", out.stderr);
     assert!(host.umiak(&["images", "-q"]).exits(0).stdout.is_empty());
+}
+
+/// The folder of a fixture that is an OCI layout.
+fn layout(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fixtures/layouts").join(name)
+}
+
+/// Platform, id and digest of every image.
+fn digests(host: &Host) -> Vec<String> {
+    let format = "{{.Platform}} {{.ID}} {{.Digest}}";
+    let out = host.umiak(&["images", "--no-trunc", "--format", format]).exits(0).stdout;
+    let mut all: Vec<String> = out.lines().map(str::to_owned).collect();
+    all.sort();
+    all
+}
+
+/// `sha256:…` of some bytes.
+fn sha256(bytes: &[u8]) -> String {
+    umiak::model::Digest::of(bytes).to_string()
 }

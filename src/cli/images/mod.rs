@@ -1,5 +1,7 @@
 //! `umiak images`.
 
+mod tree;
+
 use clap::Args;
 use serde_json::json;
 
@@ -49,7 +51,7 @@ pub(super) struct Images {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Filter output: reference, dangling, label
+    /// Filter output: before, dangling, label, reference, since, until
     #[arg(short, long, value_name = "filter")]
     filter: Vec<String>,
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
@@ -61,13 +63,53 @@ pub(super) struct Images {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List multi-platform images as a tree
+    #[arg(long)]
+    tree: bool,
     #[arg(hide = true)]
     repository: Option<String>,
 }
 
+impl Images {
+    fn wants(&self, filters: &Filters, dangling: Option<bool>, repository: &str, tag: &str) -> bool {
+        dangling.is_none_or(|wish| wish == (repository == NONE))
+            && self.repository.as_ref().is_none_or(|wish| matches(wish, repository, tag))
+            && filters.pass("reference", |wish| matches(wish, repository, tag))
+    }
+}
+
+/// By time: before and after other images, and before a moment.
+fn narrow(views: &mut Vec<ImageView>, filters: &Filters, engine: &Engine) -> Result<(), Fault> {
+    for value in filters.values("before") {
+        let other = Engine::created(&engine.find_image(value, &[])?);
+        views.retain(|view| Engine::created(view) < other);
+    }
+    for value in filters.values("since") {
+        let other = Engine::created(&engine.find_image(value, &[])?);
+        views.retain(|view| Engine::created(view) > other);
+    }
+    for value in filters.values("until") {
+        let wrong = |rule| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
+        let until = super::logs::moment(value).map_err(wrong)?;
+        views.retain(|view| Engine::created(view) < until);
+    }
+    Ok(())
+}
+
 impl Execute for Images {
+    fn check(&self) -> Result<(), Fault> {
+        let other = self.quiet || self.digests || self.no_trunc || !self.format.is_empty();
+        if self.tree && other {
+            return Err(Fault::Conflict(
+                "--tree does not go with --digests, --format, --no-trunc or --quiet",
+            ));
+        }
+        Ok(())
+    }
+
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let filters = Filters::parse(&self.filter, &["reference", "dangling", "label"])?;
+        let known = ["before", "dangling", "label", "reference", "since", "until"];
+        let filters = Filters::parse(&self.filter, &known)?;
         let mut dangling = None;
         for value in filters.values("dangling") {
             let wrong = |rule| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
@@ -75,16 +117,20 @@ impl Execute for Images {
         }
         let mut views = engine.images()?;
         views.retain(|view| filters.pass_labels(&view.image.config.labels));
+        narrow(&mut views, &filters, engine)?;
         views.sort_by_key(|view| std::cmp::Reverse(Engine::created(view)));
+        if self.tree {
+            let shown = |view: &ImageView| {
+                names(view).iter().any(|(repository, tag)| self.wants(&filters, dangling, repository, tag))
+            };
+            views.retain(shown);
+            return tree::show(engine, printer, &views);
+        }
         let now = Timestamp::now();
         let mut rows = Vec::new();
         for view in &views {
             for (repository, tag) in names(view) {
-                let is_dangling = repository == NONE;
-                let wanted = dangling.is_none_or(|wish| wish == is_dangling)
-                    && self.repository.as_ref().is_none_or(|wish| matches(wish, &repository, &tag))
-                    && filters.pass("reference", |wish| matches(wish, &repository, &tag));
-                if wanted {
+                if self.wants(&filters, dangling, &repository, &tag) {
                     rows.push(row(view, &repository, &tag, now, self.no_trunc));
                 }
             }
