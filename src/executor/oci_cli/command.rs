@@ -21,7 +21,7 @@ use crate::executor::runtimes::bounded;
 use crate::model::{ContainerId, ErrorKind, OciRuntime};
 
 /// How long a command may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// More of what a runtime says is not read, in bytes.
 const MAX_SAID: u64 = 64 << 10;
@@ -74,7 +74,7 @@ impl Runtime {
         streams: Option<Streams>,
     ) -> Result<(), ExecError> {
         // Two commands at once must not read each other's words.
-        let nonce = self.nonce();
+        let nonce = nonce();
         let (log, out) = (self.file(&format!("log-{nonce}")), self.file(&format!("out-{nonce}")));
         let make = |path: &Path| File::create(path).map_err(file_error("making the runtime's log", path));
         make(&log)?;
@@ -109,12 +109,13 @@ impl Runtime {
             Err(source) => Err(failure::unstarted(program, verb, source)),
         }
     }
+}
 
-    fn nonce(&self) -> String {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-    }
+/// A part of a file's name that no other command of this process has.
+fn nonce() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a runtime said: the errors of its log, else everything that it wrote. Where it wrote to a new process's pipe, it is

@@ -2,6 +2,7 @@
 //! user sees of it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use umiak::executor::conformance::{self, Program, Subject};
@@ -282,7 +283,6 @@ fn alive(pid: &str) -> bool {
 #[test]
 fn a_runtime_that_is_missing_or_fails_says_so() {
     require!(root, registry);
-    use std::os::unix::fs::PermissionsExt;
     let host = Host::new();
     let image = registry::busybox();
     host.umiak(&["run", "--runtime", "kata", &image])
