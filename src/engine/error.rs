@@ -138,6 +138,9 @@ pub enum EngineError {
         id.short()
     )]
     NameInUse { name: String, id: Digest, container: ContainerId },
+    /// Several networks' ids begin so.
+    #[error("network {query} is ambiguous: several ids begin with it")]
+    AmbiguousNetwork { query: String },
     /// The unpacking thread ended without a result.
     #[error("unpacking layer {} was interrupted", layer.short())]
     Unpacking { layer: Digest },
@@ -194,6 +197,7 @@ impl Kind for EngineError {
             | Self::NoObject { .. } => ErrorKind::NotFound,
             Self::UserNamespace { .. }
             | Self::NoCommand
+            | Self::AmbiguousNetwork { .. }
             | Self::TagDigest
             | Self::Rename { .. }
             | Self::ObjectType { .. }

@@ -20,6 +20,9 @@ pub(crate) fn tier(name: &str) -> bool {
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
         "umoci" => std::path::Path::new("/usr/bin/umoci").exists(),
+        "runtimes" => {
+            ["/usr/sbin/runc", "/usr/bin/crun"].iter().all(|path| std::path::Path::new(path).exists())
+        }
         other => panic!("unknown tier `{other}`"),
     };
     let required = std::env::var("REQUIRE_TIERS").unwrap_or_default().split(',').any(|t| t == name);
