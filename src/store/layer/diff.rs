@@ -52,8 +52,8 @@ pub(in crate::store) trait Visitor {
     fn changed(&mut self, change: Change, item: &Item<'_>) -> io::Result<()>;
     /// Something is gone.
     fn deleted(&mut self, path: &Path) -> io::Result<()>;
-    /// A directory, just told of, has nothing of the one that was there before it.
-    fn opaque(&mut self, path: &Path) -> io::Result<()>;
+    /// A directory, just told of, has nothing of the one that was there before it; `gone` did not come back.
+    fn opaque(&mut self, path: &Path, gone: &[PathBuf]) -> io::Result<()>;
 }
 
 /// Tells `visitor` every difference, in the order of names.
@@ -163,6 +163,7 @@ impl Walk<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
+        let before_facts = before.as_ref().map(|node| attributes::facts(&node.metadata));
         let below = before.and_then(|node| node.directory);
         let opaque = !self.whole && below.is_some() && attributes::is_opaque(&directory);
         let depth = self.pending.len();
@@ -173,25 +174,61 @@ impl Walk<'_> {
             facts,
             change,
         });
-        if !same || opaque {
+        if (!same
+            && !self.only_ours(
+                &directory,
+                before_facts.as_ref(),
+                &self.pending[depth].facts,
+                below.as_ref(),
+                path,
+            )?)
+            || opaque
+        {
             self.flush()?;
         }
         if opaque {
-            self.visitor.opaque(path)?;
-            // What was there is gone, and told of as far as it did not come back.
+            let mut missing = Vec::new();
             if let Some(below) = &below {
                 for gone in below.names()? {
                     let back =
                         directory.symlink_metadata(&gone).is_ok_and(|now| !attributes::is_whiteout(&now));
                     if !back && below.find(&gone)?.is_some() {
-                        self.visitor.deleted(&path.join(&gone))?;
+                        missing.push(path.join(&gone));
                     }
                 }
             }
+            self.visitor.opaque(path, &missing)?;
         }
         self.directory(&directory, below.as_ref().filter(|_| !opaque), path)?;
         self.pending.truncate(depth);
         Ok(())
+    }
+
+    /// Whether a directory has another time, and no other difference, because the runtime put something of its own into it.
+    fn only_ours(
+        &self,
+        directory: &Dir,
+        before: Option<&Facts>,
+        now: &Facts,
+        below: Option<&View>,
+        path: &Path,
+    ) -> io::Result<bool> {
+        let (Some(before), Some(below)) = (before, below) else { return Ok(false) };
+        let timeless = Facts { seconds: now.seconds, nanoseconds: now.nanoseconds, ..before.clone() };
+        if !timeless.same(now) {
+            return Ok(false);
+        }
+        for entry in directory.entries()? {
+            let name = entry?.file_name();
+            let metadata = match directory.symlink_metadata(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if (self.ours)(&path.join(&name), &attributes::facts(&metadata)) && below.find(&name)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -220,7 +257,7 @@ impl Visitor for List {
         Ok(())
     }
 
-    fn opaque(&mut self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn opaque(&mut self, _: &Path, gone: &[PathBuf]) -> io::Result<()> {
+        gone.iter().try_for_each(|path| self.deleted(path))
     }
 }

@@ -325,7 +325,7 @@ impl Visitor for Pack<'_> {
         self.marker(&path.with_file_name(attributes::name(&name).unwrap_or_default()))
     }
 
-    fn opaque(&mut self, path: &Path) -> io::Result<()> {
+    fn opaque(&mut self, path: &Path, _: &[PathBuf]) -> io::Result<()> {
         self.marker(&path.join(attributes::name(OPAQUE_MARKER).unwrap_or_default()))
     }
 }

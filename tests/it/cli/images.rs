@@ -82,7 +82,7 @@ fn filters_and_the_tree() {
     assert_eq!(named(&["label=x"]), "a b");
     assert_eq!(named(&["label=x=2", "dangling=false"]), "b");
     assert_eq!(named(&["reference=bo*"]), "both");
-    assert_eq!(named(&["until=2000-01-01"]), "");
+    assert_eq!(named(&["until=2000-01-01T00:00:00Z"]), "");
     host.umiak(&["images", "--filter", "before=nothing"]).fails(1, &["nothing"]);
     let tree = host.umiak(&["images", "--tree", "both"]).exits(0).stdout;
     let lines: Vec<&str> = tree.lines().collect();

@@ -1,6 +1,7 @@
 //! Pulling: what is printed, that it is idempotent, every layer format, and errors.
 mod archive;
 mod commit;
+mod hostile;
 mod resume;
 
 use crate::support::{host::Host, registry, require};
