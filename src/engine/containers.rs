@@ -170,6 +170,7 @@ impl Engine {
     ///
     /// Commands that change something call this; it looks only at what is recorded as running.
     pub fn reconcile(&self) -> Result<(), EngineError> {
+        self.recover();
         for mut container in self.database.containers_with_status(RuntimeStatus::Running)? {
             let run = self.run_dir(&container.id);
             if supervisor::is_alive(&run) {
