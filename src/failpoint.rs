@@ -132,12 +132,14 @@ fn parse(text: &str) -> Option<Armed> {
 }
 
 /// `Err` is the text that means nothing.
-fn armed() -> &'static Option<Result<Armed, String>> {
+fn armed() -> Option<&'static Result<Armed, String>> {
     static ARMED: OnceLock<Option<Result<Armed, String>>> = OnceLock::new();
-    ARMED.get_or_init(|| {
-        let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
-        Some(parse(&text).ok_or(text))
-    })
+    ARMED
+        .get_or_init(|| {
+            let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
+            Some(parse(&text).ok_or(text))
+        })
+        .as_ref()
 }
 
 /// Passes a point.

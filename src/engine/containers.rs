@@ -76,6 +76,7 @@ impl Engine {
 
     /// Removes a container; a running one only by force, which kills it first. `volumes`: its anonymous volumes as well.
     pub fn remove(&self, query: &str, force: bool, volumes: bool) -> Result<Removal, EngineError> {
+        self.store()?.use_reserve();
         let container = self.container(query)?.container;
         let removal = self.remove_one(query, force)?;
         if volumes {

@@ -99,6 +99,7 @@ impl Engine {
 
     /// Removes an image: by name, that name, and the content with the last one; by id, all of it.
     pub fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
+        self.store()?.use_reserve();
         self.reconcile()?;
         let stored = self.find_image(typed, &[]).map_err(|error| match error {
             EngineError::MissingImage { name } => EngineError::NoImage { name },
@@ -168,14 +169,19 @@ impl Engine {
 
     /// Removes blobs and layers that no image, container or running pull needs.
     pub fn collect_garbage(&self) -> Result<(), EngineError> {
+        self.store()?.use_reserve();
         self.holding(&[], || {
             self.sweep_store()?;
             let store = self.store()?;
             let blobs = store.content().list()?;
             self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;
             let layers = store.layers().list()?;
-            let gone =
-                self.database.collect(Content::Layer, &layers, |unused| store.layers().retire(&unused))?;
+            let retire = |unused: Vec<Digest>| store.layers().retire(&unused);
+            // What was out of sight already when it failed is not needed any more.
+            let gone = self
+                .database
+                .collect(Content::Layer, &layers, retire)
+                .inspect_err(|_| drop(self.sweep_store()))?;
             store.layers().purge(&gone)?;
             Ok(())
         })

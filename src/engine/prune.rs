@@ -100,11 +100,14 @@ impl Engine {
         self.sweep_volumes()
     }
 
-    /// Finishes removals of volumes: those whose records are gone.
+    /// Finishes removals of volumes whose records are gone, and undoes the others: of what is recorded, nothing is lost.
     fn sweep_volumes(&self) -> Result<(), EngineError> {
         let volumes = self.store()?.volumes();
         for (name, path) in volumes.retired()? {
-            if self.database.volume(&name)?.is_none() {
+            let done = self.database.with_volume(&name, |recorded| {
+                if recorded { volumes.restore(&name, &path).map(|()| false) } else { Ok(true) }
+            })?;
+            if done {
                 volumes.purge(&path)?;
             }
         }

@@ -89,6 +89,7 @@ impl Engine {
             self.database.put_image(&image, Some(&reference.canonical()))?;
             Ok(Pulled { image: image.id, digest: resolved.target.clone(), status: PullStatus::Downloaded })
         })?;
+        self.store()?.keep_reserve();
         // The image is here: that others could not be removed for it is told, and no failure of the pull.
         if let Err(error) = self.keep_budget(std::slice::from_ref(&pulled.image)) {
             tracing::warn!(%error, "keeping to the disk budget");

@@ -70,8 +70,8 @@ impl Engine {
         };
         for diff_id in content.iter().filter(|digest| store.layers().has(digest)) {
             let depth = if store.layers().seal(diff_id).is_some() { Depth::Quick } else { Depth::Full };
-            match known(diff_id) {
-                Some(layer) => match store.check_layer(&layer, depth)? {
+            if let Some(layer) = known(diff_id) {
+                match store.check_layer(&layer, depth)? {
                     LayerState::Bad(flaw, Some(fresh)) => {
                         tracing::warn!(%diff_id, %flaw, "a layer did not survive the stop of the machine");
                         store.replace_layer(fresh, || !self.layer_is_busy(diff_id))?;
@@ -80,15 +80,13 @@ impl Engine {
                         tracing::warn!(%diff_id, %flaw, "a layer did not survive; `umiak system check --repair` fetches it");
                     }
                     LayerState::Sound | LayerState::Unknown => {}
-                },
-                // No image has it yet. One without a seal could not be told from a good one: it is unpacked again.
-                None => {
-                    let seal = store.layers().seal(diff_id);
-                    let same = seal.is_some_and(|seal| store.layers().looks_like(diff_id, &seal));
-                    if !same {
-                        store.layers().remove(std::slice::from_ref(diff_id))?;
-                    }
                 }
+                continue;
+            }
+            // No image has it yet. One without a seal could not be told from a good one: it is unpacked again.
+            let seal = store.layers().seal(diff_id);
+            if !seal.is_some_and(|seal| store.layers().looks_like(diff_id, &seal)) {
+                store.layers().remove(std::slice::from_ref(diff_id))?;
             }
         }
         Ok(())

@@ -69,15 +69,18 @@ impl Engine {
     /// Removes a volume that no container uses, and its files.
     pub fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         let store = self.store()?;
-        let mut gone = None;
-        self.database.remove_volume(name, || {
-            gone = Some(store.volumes().retire(name)?);
-            Ok(())
-        })?;
-        match gone {
-            Some(gone) => Ok(store.volumes().purge(&gone)?),
-            None => Ok(()),
-        }
+        store.use_reserve();
+        self.holding(&[], || {
+            let mut gone = None;
+            self.database.remove_volume(name, || {
+                gone = Some(store.volumes().retire(name)?);
+                Ok(())
+            })?;
+            match gone {
+                Some(gone) => Ok(store.volumes().purge(&gone)?),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Removes volumes that no container uses: anonymous ones, or with `all` every one. `wanted` narrows them further. Tells

@@ -120,14 +120,17 @@ fn pins_and_the_last_use() {
     let (first, second) = (image("a", "linux/amd64"), image("b", "linux/amd64"));
     for image in [&first, &second] {
         db.put_image(image, Some(&format!("docker.io/library/{}:1", image.id.short()))).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3));
     }
     let order = || db.image_uses().unwrap().into_iter().map(|one| one.image).collect::<Vec<_>>();
     assert_eq!(order(), [first.id.clone(), second.id.clone()]);
     let user = container(1, "one", &first);
     db.insert_container(&user).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(3));
     assert_eq!(order(), [second.id.clone(), first.id.clone()]);
     assert!(db.image_uses().unwrap()[1].in_use);
     db.remove_container(&user.id).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(3));
     assert!(db.pin(&second.id, true).unwrap() && !db.pin(&second.id, true).unwrap());
     db.put_image(&second, None).unwrap();
     assert!(db.is_pinned(&second.id).unwrap() && !db.is_pinned(&first.id).unwrap());

@@ -187,7 +187,7 @@ impl Store {
         super::durable::sync_directory(&layers).map_err(StoreError::io("sync", &layers))?;
         self.layers().reseal(fresh.diff_id())?;
         // The bad one is in the temporary directory now, and goes with the writer.
-        fresh.discard();
+        drop(fresh);
         Ok(true)
     }
 
@@ -196,6 +196,7 @@ impl Store {
         let mut found = Vec::new();
         let known_top = [
             "version",
+            "reserve",
             "blobs",
             "ingest",
             "layers",

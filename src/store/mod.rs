@@ -5,6 +5,7 @@
 //! blobs/sha256/HEX   manifests, configs, layers as distributed
 //! ingest/            downloads that are not whole: HEX.part, HEX.lock
 //! layers/HEX/        unpacked layers, by `DiffID`; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
+//! reserve            room that is given up when there is no other, so that something can be removed
 //! seals/HEX          what a layer looked like when it was published: a hint for quick checks
 //! volumes/NAME/      _data; .gone-* while being removed
 //! containers/ID/     upper, work (overlay) or root (copy)
@@ -25,6 +26,7 @@ mod durable;
 mod error;
 pub mod layer;
 mod lock;
+mod reserve;
 pub mod snapshot;
 mod sweep;
 mod volumes;
@@ -89,6 +91,7 @@ impl Store {
             Ok(())
         };
         write().map_err(StoreError::io("write", &version))?;
+        store.keep_reserve();
         Ok(store)
     }
 

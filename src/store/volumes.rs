@@ -81,6 +81,12 @@ impl Volumes<'_> {
         }
     }
 
+    /// Brings back what was retired, unless there is a volume of that name by now.
+    pub fn restore(&self, name: &str, retired: &Path) -> io::Result<()> {
+        let dir = self.dir(name);
+        if dir.exists() { Ok(()) } else { fs::rename(retired, dir) }
+    }
+
     /// What was retired and not purged: the volume's name and where its files are.
     pub fn retired(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
         let all = self.store.root().join("volumes");

@@ -41,7 +41,7 @@ impl Check<'_> {
                 continue;
             }
             let outcome = self.repaired("it was fetched again", || self.engine.refetch(images, digest));
-            self.report.add("blob", digest, flaw, outcome);
+            self.report.add("blob", digest, &flaw, outcome);
         }
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Check<'_> {
                 continue;
             }
             let outcome = self.repaired("it was made anew from its blob", || self.engine.renew(layer, fresh));
-            self.report.add("layer", diff_id, flaw, outcome);
+            self.report.add("layer", diff_id, &flaw, outcome);
         }
         Ok(())
     }
@@ -119,8 +119,8 @@ impl Check<'_> {
         };
         self.report.add(
             "leftover",
-            format!("{blobs} blobs, {layers} layers"),
-            "no image names this content; `umiak image prune` removes it",
+            &format!("{blobs} blobs, {layers} layers"),
+            &"no image names this content; `umiak image prune` removes it",
             outcome,
         );
         Ok(())

@@ -72,7 +72,7 @@ impl CheckReport {
         !self.findings.iter().any(|finding| matches!(finding.outcome, Outcome::Open(_)))
     }
 
-    fn add(&mut self, kind: &'static str, subject: impl ToString, problem: impl ToString, outcome: Outcome) {
+    fn add(&mut self, kind: &'static str, subject: &dyn ToString, problem: &dyn ToString, outcome: Outcome) {
         let (subject, problem) = (subject.to_string(), problem.to_string());
         self.findings.push(Finding { kind, subject, problem, outcome });
     }
@@ -88,6 +88,7 @@ struct Check<'e> {
 impl Engine {
     /// Checks the store, and repairs it if that is wished.
     pub fn check(&self, options: CheckOptions) -> Result<CheckReport, EngineError> {
+        self.recover();
         let work = || {
             let mut check = Check { engine: self, options, report: CheckReport::default() };
             check.database()?;

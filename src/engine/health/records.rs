@@ -51,7 +51,7 @@ impl Check<'_> {
                 }
                 (false, _) => Outcome::Open(None),
             };
-            self.report.add("database", subject, problem, outcome);
+            self.report.add("database", &subject, &problem, outcome);
         }
         Ok(())
     }
@@ -64,18 +64,18 @@ impl Check<'_> {
                     let image = self.engine.image_from_blobs(&row.key)?;
                     Ok(self.engine.database.put_image(&image, None)?)
                 });
-                self.report.add("image", &row.key, problem, outcome);
+                self.report.add("image", &row.key, &problem, outcome);
             }
             "containers" => {
                 let outcome = self.repaired("its record was removed and its files put aside", || {
                     self.engine.put_container_aside(&row.key)
                 });
-                self.report.add("container", &row.key, problem, outcome);
+                self.report.add("container", &row.key, &problem, outcome);
             }
             _ => {
                 let outcome =
                     self.repaired("its record was made anew", || self.engine.adopt_volume(&row.key));
-                self.report.add("volume", &row.key, problem, outcome);
+                self.report.add("volume", &row.key, &problem, outcome);
             }
         }
     }
@@ -107,7 +107,7 @@ impl Engine {
 
     /// Removes the record of a container that cannot be read, and keeps its files under another name.
     fn put_container_aside(&self, id: &str) -> Result<(), EngineError> {
-        let all = self.store()?.container_root().to_owned();
+        let all = self.store()?.container_root();
         let (from, to) = (all.join(id), all.join(format!("lost-{id}")));
         match std::fs::rename(&from, &to) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

@@ -12,7 +12,7 @@ impl Check<'_> {
     pub(super) fn containers(&mut self) -> Result<(), EngineError> {
         let engine = self.engine;
         // Files first: a container's record is there before them, and after them.
-        let files = engine.names_in(&engine.store()?.container_root().to_owned())?;
+        let files = names_in(&engine.store()?.container_root())?;
         let records = engine.database.readable_containers()?;
         self.report.containers = records.len();
         for container in &records {
@@ -27,7 +27,7 @@ impl Check<'_> {
                 self.report.add(
                     "container",
                     &container.name,
-                    "it is recorded as running, and nobody runs it",
+                    &"it is recorded as running, and nobody runs it",
                     outcome,
                 );
             }
@@ -35,7 +35,7 @@ impl Check<'_> {
         for name in files {
             if name.starts_with("lost-") {
                 let problem = "files of a container whose record could not be read; remove them when they are not needed";
-                self.report.add("leftover", format!("containers/{name}"), problem, Outcome::Note);
+                self.report.add("leftover", &format!("containers/{name}"), &problem, Outcome::Note);
                 continue;
             }
             let Ok(id) = name.parse::<ContainerId>() else { continue };
@@ -46,8 +46,8 @@ impl Check<'_> {
             let outcome = self.repaired("it was removed", || Ok(engine.store()?.snapshots().remove(&id)?));
             self.report.add(
                 "leftover",
-                format!("containers/{name}"),
-                "files of a container that is not recorded",
+                &format!("containers/{name}"),
+                &"files of a container that is not recorded",
                 outcome,
             );
         }
@@ -56,7 +56,7 @@ impl Check<'_> {
 
     pub(super) fn volumes(&mut self) -> Result<(), EngineError> {
         let engine = self.engine;
-        let files = engine.names_in(&engine.root.join("volumes"))?;
+        let files = names_in(&engine.root.join("volumes"))?;
         let records = engine.database.readable_volumes()?;
         self.report.volumes = records.len();
         for volume in &records {
@@ -67,7 +67,7 @@ impl Check<'_> {
             let outcome = self.repaired("its files were brought back, or an empty directory made", || {
                 engine.restore_volume(&volume.name)
             });
-            self.report.add("volume", &volume.name, "its files are missing", outcome);
+            self.report.add("volume", &volume.name, &"its files are missing", outcome);
         }
         for name in files {
             if let Some(retired) = name.strip_prefix(".gone-") {
@@ -77,8 +77,8 @@ impl Check<'_> {
                     let outcome = self.removed(&engine.root.join("volumes").join(&name));
                     self.report.add(
                         "leftover",
-                        format!("volumes/{name}"),
-                        "files of a removed volume",
+                        &format!("volumes/{name}"),
+                        &"files of a removed volume",
                         outcome,
                     );
                 }
@@ -92,7 +92,7 @@ impl Check<'_> {
                 continue;
             }
             let outcome = self.repaired("it was recorded again", || engine.adopt_volume(&name));
-            self.report.add("volume", &name, "it has files and no record", outcome);
+            self.report.add("volume", &name, &"it has files and no record", outcome);
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Check<'_> {
             Outcome::Note
         };
         for name in found {
-            self.report.add("leftover", name, "a process that was killed left it", outcome.clone());
+            self.report.add("leftover", &name, &"a process that was killed left it", outcome.clone());
         }
         let abandoned = engine.database.abandoned()?.len();
         if abandoned > 0 {
@@ -119,13 +119,13 @@ impl Check<'_> {
                 if self.options.repair { Outcome::Repaired("it was released") } else { Outcome::Note };
             self.report.add(
                 "leftover",
-                format!("{abandoned} leases"),
-                "their processes were killed",
+                &format!("{abandoned} leases"),
+                &"their processes were killed",
                 outcome,
             );
         }
         for name in store.strangers()? {
-            self.report.add("leftover", name, "nothing is known of it", Outcome::Note);
+            self.report.add("leftover", &name, &"nothing is known of it", Outcome::Note);
         }
         self.unreferenced()
     }
@@ -144,15 +144,6 @@ impl Check<'_> {
 }
 
 impl Engine {
-    fn names_in(&self, directory: &std::path::Path) -> Result<Vec<String>, EngineError> {
-        let failed = |source| EngineError::Path { path: directory.to_owned(), source };
-        let entries = match std::fs::read_dir(directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(failed)?,
-        };
-        entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
-    }
-
     /// Records a volume whose files are there: they are somebody's.
     pub(super) fn adopt_volume(&self, name: &str) -> Result<(), EngineError> {
         let volume = Volume::new(name, Timestamp::now(), BTreeMap::new(), false)?;
@@ -162,7 +153,7 @@ impl Engine {
     /// Brings back the files of a volume whose removal was not finished; without any, makes it empty.
     fn restore_volume(&self, name: &str) -> Result<(), EngineError> {
         let all = self.root.join("volumes");
-        let retired = self.names_in(&all)?.into_iter().find(|found| {
+        let retired = names_in(&all)?.into_iter().find(|found| {
             found
                 .strip_prefix(".gone-")
                 .and_then(|rest| rest.rsplit_once('-'))
@@ -175,4 +166,14 @@ impl Engine {
         }
         self.make_volume_files(name)
     }
+}
+
+/// The names in a directory; none where there is none.
+fn names_in(directory: &std::path::Path) -> Result<Vec<String>, EngineError> {
+    let failed = |source| EngineError::Path { path: directory.to_owned(), source };
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
 }

@@ -128,11 +128,11 @@ impl Layers<'_> {
     }
 
     /// Begins to unpack a layer once more, whether it is there or not.
-    pub(super) fn begin_again(&self, diff_id: &Digest) -> Result<LayerWriter, StoreError> {
+    pub(super) fn begin_again(self, diff_id: &Digest) -> Result<LayerWriter, StoreError> {
         self.writer(diff_id, self.store.layer_lock(diff_id)?)
     }
 
-    fn writer(&self, diff_id: &Digest, lock: Lock) -> Result<LayerWriter, StoreError> {
+    fn writer(self, diff_id: &Digest, lock: Lock) -> Result<LayerWriter, StoreError> {
         let temporary = self.store.layer_root().join(format!("tmp-{}", diff_id.hex()));
         let root = self.store.root();
         let watch = Watch::begin(root).map_err(StoreError::io("open", root))?;
@@ -157,7 +157,7 @@ impl Layers<'_> {
         })
     }
 
-    fn seal_path(&self, diff_id: &Digest) -> PathBuf {
+    fn seal_path(self, diff_id: &Digest) -> PathBuf {
         self.store.seals().join(diff_id.hex())
     }
 
@@ -172,13 +172,13 @@ impl Layers<'_> {
     }
 
     /// Keeps what a published layer looks like. The seal itself need not be durable: see its module.
-    pub(super) fn reseal(&self, diff_id: &Digest) -> Result<(), StoreError> {
+    pub(super) fn reseal(self, diff_id: &Digest) -> Result<(), StoreError> {
         let path = self.path(diff_id);
         let seal = Seal::of(&path).map_err(StoreError::io("read", &path))?;
         self.keep(diff_id, &seal)
     }
 
-    pub(super) fn keep(&self, diff_id: &Digest, seal: &Seal) -> Result<(), StoreError> {
+    pub(super) fn keep(self, diff_id: &Digest, seal: &Seal) -> Result<(), StoreError> {
         let (path, directory) = (self.seal_path(diff_id), self.store.seals());
         let temporary = directory.join(format!("tmp-{}", diff_id.hex()));
         let write = || fs::write(&temporary, seal.text());
@@ -304,9 +304,6 @@ impl LayerWriter {
         super::durable::sync_directory(&layers).map_err(StoreError::io("sync", &layers))?;
         self.store.layers().keep(&self.diff_id, &seal)
     }
-
-    /// Throws away what is in the temporary directory.
-    pub(super) fn discard(self) {}
 
     pub(super) fn temporary(&self) -> &Path {
         &self.temporary

@@ -105,7 +105,7 @@ pub(super) fn describe(metadata: &Metadata) -> String {
 
 /// When an entry was changed last.
 pub(super) fn moment(metadata: &Metadata) -> u128 {
-    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or_else(|e| e.duration(), |past| past);
+    let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_else(|before| before.duration());
     metadata.modified().map_or(0, |time| since(time).as_nanos())
 }
 
