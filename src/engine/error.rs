@@ -132,6 +132,9 @@ pub enum EngineError {
     /// The image is to stay.
     #[error("unable to remove image {}: it is pinned", id.short())]
     ImagePinned { id: Digest },
+    /// Several networks' ids begin so.
+    #[error("network {query} is ambiguous: several ids begin with it")]
+    AmbiguousNetwork { query: String },
     /// The unpacking thread ended without a result.
     #[error("unpacking layer {} was interrupted", layer.short())]
     Unpacking { layer: Digest },
@@ -197,6 +200,7 @@ impl Kind for EngineError {
             | Self::NoObject { .. } => ErrorKind::NotFound,
             Self::UserNamespace { .. }
             | Self::NoCommand
+            | Self::AmbiguousNetwork { .. }
             | Self::TagDigest
             | Self::Rename { .. }
             | Self::ObjectType { .. }

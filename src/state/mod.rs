@@ -1,4 +1,4 @@
-//! The metadata database: images, their names, containers, leases. One SQLite file, `metadata.db`, in the store's root.
+//! The metadata database: images, their names, containers, volumes, networks, leases. One SQLite file, `metadata.db`, in the store's root.
 //!
 //! Invariants:
 //! - Uniqueness (container names, names of images per platform) and "an image in use stays" are constraints of the schema,
@@ -15,9 +15,11 @@
 
 mod check;
 mod containers;
+mod endpoints;
 mod error;
 mod images;
 mod leases;
+mod networks;
 mod schema;
 mod usage;
 mod volumes;
@@ -32,6 +34,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub use check::{DatabaseFlaw, Row};
+pub use endpoints::{Taken, Wanted};
 pub use error::StateError;
 pub use images::StoredImage;
 pub use leases::{Abandoned, Content, LeaseId};
@@ -164,5 +167,7 @@ fn digest(text: String) -> Result<crate::model::Digest, Failure> {
     text.parse().map_err(|_| StateError::Malformed { text }.into())
 }
 
+#[cfg(test)]
+mod network_tests;
 #[cfg(test)]
 mod tests;
