@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// Finishes removals of volumes whose records are gone, and undoes the others: of what is recorded, nothing is lost.
-    fn sweep_volumes(&self) -> Result<(), EngineError> {
+    pub(super) fn sweep_volumes(&self) -> Result<(), EngineError> {
         let volumes = self.store()?.volumes();
         for (name, path) in volumes.retired()? {
             let done = self.database.with_volume(&name, |recorded| {

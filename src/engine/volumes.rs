@@ -72,10 +72,15 @@ impl Engine {
         store.use_reserve();
         self.holding(&[], || {
             let mut gone = None;
-            self.database.remove_volume(name, || {
+            let removed = self.database.remove_volume(name, || {
                 gone = Some(store.volumes().retire(name)?);
                 Ok(())
-            })?;
+            });
+            if let Err(error) = removed {
+                // What was out of sight already comes back: the volume is recorded still.
+                let _ = self.sweep_volumes();
+                return Err(error.into());
+            }
             match gone {
                 Some(gone) => Ok(store.volumes().purge(&gone)?),
                 None => Ok(()),
