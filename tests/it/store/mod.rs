@@ -3,6 +3,7 @@
 mod crowd;
 mod damage;
 mod kill;
+mod mutate;
 mod room;
 
 use serde_json::json;
