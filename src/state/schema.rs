@@ -54,6 +54,9 @@ CREATE TABLE container_volumes (
 ) WITHOUT ROWID;
 CREATE INDEX container_volumes_volume ON container_volumes(volume);
 ",
+    "
+CREATE TABLE events (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, record TEXT NOT NULL);
+",
 ];
 
 /// The version that this program reads and writes.

@@ -29,7 +29,7 @@ use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateO
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
-use crate::model::{ErrorKind, HealthProbe, Kind, chain};
+use crate::model::{self, ErrorKind, HealthProbe, Kind, chain};
 use clients::Desk;
 use record::Record;
 use session::Session;
@@ -211,6 +211,8 @@ enum Change {
     Paused(bool),
     /// Time to kill what did not stop.
     Kill,
+    /// That was done.
+    Killed,
 }
 
 /// The container's name for messages.
@@ -241,7 +243,8 @@ async fn attend(
     restart: &mut Restart,
 ) -> Exit {
     let executor = name_of(record);
-    let env = record.launch.container.config.env.clone();
+    let container = Arc::new(record.launch.container.clone());
+    let (news, mut told) = unbounded_channel::<Vec<model::Event>>();
     let mut work: FuturesUnordered<LocalBoxFuture<'_, Change>> = FuturesUnordered::new();
     let mut sessions: FuturesUnordered<LocalBoxFuture<'_, ()>> = FuturesUnordered::new();
     let end = task.wait();
@@ -258,6 +261,9 @@ async fn attend(
                 // They end with the container; their clients are to hear how.
                 let over = async { while sessions.next().await.is_some() {} };
                 let _late = tokio::time::timeout(LAST_WORDS, over).await;
+                while let Ok(news) = told.try_recv() {
+                    record.note(&news);
+                }
                 return exit.unwrap_or_else(|error| {
                     tracing::error!(error = chain(&error), "waiting for the container");
                     Exit { code: 255, oom_killed: false }
@@ -268,12 +274,17 @@ async fn attend(
                 resting = true;
             }
             Some(()) = sessions.next(), if !sessions.is_empty() => {}
+            Some(news) = told.recv() => {
+                record.note(&news);
+                wake(rest.as_mut(), &mut resting);
+            }
             Some(check) = checks.next(), if !checks.is_empty() => match check {
                 // A frozen container is not asked.
                 Check::Due if !record.state.paused => checks.extend(probe_now(task, record)),
                 Check::Due => checks.extend(next_check(task, record, begun)),
                 Check::Done(probe) => {
                     record.checked(probe, begun.elapsed());
+                    record.rest();
                     checks.extend(next_check(task, record, begun));
                 }
             },
@@ -281,18 +292,32 @@ async fn attend(
                 Change::Nothing => {}
                 Change::Paused(paused) => {
                     record.state.paused = paused;
-                    record.write();
-                    record.rest();
+                    let news = record.news(if paused { "pause" } else { "unpause" });
+                    record.write(&[news]);
+                    wake(rest.as_mut(), &mut resting);
                 }
                 Change::Kill => work.push(Box::pin(kill(task))),
+                Change::Killed => {
+                    let news = record.news("kill").with("signal", SIGKILL.to_string());
+                    record.note(&[news]);
+                }
             },
             Some(command) = inbox.recv() => match command {
                 Command::Signal(number, reply) => {
                     let outcome = signal(task, number, record).await;
+                    let sent = outcome.is_ok();
                     let _ = reply.send(outcome);
+                    if sent {
+                        tell_of_signal(record, number);
+                        wake(rest.as_mut(), &mut resting);
+                    }
                 }
-                Command::Resize(size) => resize(task, size),
+                Command::Resize(size) => {
+                    resize(task, size, record);
+                    wake(rest.as_mut(), &mut resting);
+                }
                 Command::Stop(order, reply) => {
+                    wake(rest.as_mut(), &mut resting);
                     if let Some(seconds) = stop(task, order, record, reply).await {
                         work.push(Box::pin(async move {
                             tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -306,7 +331,9 @@ async fn attend(
                 },
                 Command::Exec(session) => match no_exec(record) {
                     Some(refusal) => drop(session.to.tell(&Event::Failed(refusal))),
-                    None => sessions.push(Box::pin(session::run(task, executor, env.clone(), *session))),
+                    None => sessions.push(Box::pin(session::run(
+                        task, executor, Arc::clone(&container), news.clone(), *session,
+                    ))),
                 },
                 Command::Update(order, reply) => {
                     restart.set_policy(order.restart);
@@ -358,14 +385,34 @@ async fn stop(task: &dyn Task, order: StopOrder, record: &mut Record, reply: Rep
     let outcome = signal(task, number, record).await;
     let sent = outcome.is_ok();
     let _ = reply.send(outcome);
+    if sent {
+        record.stopping = true;
+        tell_of_signal(record, number);
+    }
     let wait = order.timeout.or(record.launch.container.host.stop_timeout).unwrap_or(STOP_TIMEOUT);
     u64::try_from(wait).ok().filter(|_| sent)
 }
 
-fn resize(task: &dyn Task, size: WindowSize) {
-    if let Some(Err(error)) = task.terminal().map(|terminal| terminal.resize(size)) {
-        tracing::warn!(error = chain(&error), "resizing the terminal");
+fn resize(task: &dyn Task, size: WindowSize, record: &mut Record) {
+    match task.terminal().map(|terminal| terminal.resize(size)) {
+        Some(Err(error)) => tracing::warn!(error = chain(&error), "resizing the terminal"),
+        Some(Ok(())) => {
+            let news = record.news("resize").with("height", size.rows.to_string());
+            record.note(&[news.with("width", size.cols.to_string())]);
+        }
+        None => {}
     }
+}
+
+fn tell_of_signal(record: &mut Record, number: u8) {
+    let news = record.news("kill").with("signal", number.to_string());
+    record.note(&[news]);
+}
+
+/// The database was used: it is let go of again in a while.
+fn wake(rest: std::pin::Pin<&mut tokio::time::Sleep>, resting: &mut bool) {
+    rest.reset(tokio::time::Instant::now() + REST);
+    *resting = false;
 }
 
 /// Asks for what the container uses, where the executor can tell.
@@ -413,7 +460,8 @@ async fn signal(task: &dyn Task, number: u8, record: &mut Record) -> Result<(), 
 
 async fn kill(task: &dyn Task) -> Change {
     match task.signal(SIGKILL).await {
-        Ok(()) | Err(ExecError::NotRunning) => {}
+        Ok(()) => return Change::Killed,
+        Err(ExecError::NotRunning) => {}
         Err(error) => tracing::error!(error = chain(&error), "killing a container that did not stop"),
     }
     Change::Nothing
@@ -464,6 +512,7 @@ async fn stopped_meanwhile(
             Some(command) = inbox.recv() => match command {
                 Command::Stop(order, reply) => {
                     record.state.stopped_by_user = true;
+                    record.stopping = true;
                     record.keep |= order.keep;
                     let _ = reply.send(Ok(()));
                     return true;
