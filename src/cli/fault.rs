@@ -96,11 +96,11 @@ impl Kind for Fault {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
             Self::Signal(error) => error.kind(),
-            Self::Ps(_) => ErrorKind::InvalidInput,
             Self::NoPublicPort { .. } => ErrorKind::NotFound,
             Self::Template(_)
             | Self::Flag { .. }
             | Self::Bound { .. }
+            | Self::Ps(_)
             | Self::Conflict(_)
             | Self::NoTerminal => ErrorKind::InvalidInput,
             Self::CidFile(_) => ErrorKind::Conflict,

@@ -1,6 +1,6 @@
 //! The record that a supervisor keeps true.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::failure;
 use crate::executor::Exit;
@@ -11,11 +11,16 @@ use crate::supervisor::health;
 use crate::supervisor::protocol::{Failure, Launch, UpdateOrder};
 use crate::supervisor::remove_anonymous;
 
+/// After so long without a use the database is let go of.
+const REST: Duration = Duration::from_secs(1);
+
 /// The record, and the container's launch that it began with.
 pub(super) struct Record {
     pub(super) launch: Launch,
     /// Closed while nothing changes: an idle supervisor keeps no pages for it.
     database: Option<Database>,
+    /// When it was used last.
+    used: Instant,
     pub(super) state: RunState,
     /// It is stopped to be started again: `--rm` waits for another end.
     pub(super) keep: bool,
@@ -38,7 +43,15 @@ impl Record {
         state.restart_count = 0;
         state.stopped_by_user = false;
         let attached = launch.attach;
-        Ok(Self { launch, database: Some(database), state, keep: false, stopping: false, attached })
+        Ok(Self {
+            launch,
+            database: Some(database),
+            used: Instant::now(),
+            state,
+            keep: false,
+            stopping: false,
+            attached,
+        })
     }
 
     /// Takes over what `update` changes; the stored record is the command's to write.
@@ -118,6 +131,11 @@ impl Record {
         news
     }
 
+    /// When to let go of the database; `None` when that is done.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        self.database.as_ref().map(|_| self.used + REST)
+    }
+
     /// Lets go of the database until something changes.
     pub(super) fn rest(&mut self) {
         self.database = None;
@@ -138,7 +156,7 @@ impl Record {
         if let Err(error) = write(&database, self) {
             tracing::error!(error = chain(&error), action);
         }
-        self.database = Some(database);
+        (self.database, self.used) = (Some(database), Instant::now());
     }
 
     /// One supervisor in four, by the chance of its id, spares the commands that follow a long journal.
