@@ -97,7 +97,9 @@ fn ends_of_every_kind_are_told() {
     host.umiak(&["run", "--rm", "--name", "gone", &image, "sh", "-c", "exit 4"]).exits(4);
     let of = |name: &str| {
         let mut told = past(&host, &[&format!("container={name}")]);
-        told.iter_mut().for_each(|line| *line = line.replace(&format!(" name={name}"), ""));
+        for line in &mut told {
+            *line = line.replace(&format!(" name={name}"), "");
+        }
         told
     };
     assert_eq!(
