@@ -11,6 +11,7 @@ mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod events;
 mod exec;
 mod fault;
 mod filter;
@@ -112,8 +113,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "stats", "stop",
-    "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
+    "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -189,6 +190,7 @@ commands! {
         Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
+        Events(events::Events) = "events",
     }
     groups {
         /// Manage containers
@@ -256,6 +258,7 @@ commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
         Check(check::Check) = "system check",
+        Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
     }

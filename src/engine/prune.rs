@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Container, ContainerId, RuntimeStatus};
+use crate::model::{Container, ContainerId, Event, EventType, RuntimeStatus};
 use crate::reference::Reference;
 
 use super::{Engine, EngineError, ImageRemoval, ImageView};
@@ -37,6 +37,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.note(Event::prune(EventType::Container, bytes));
         Ok((ids, bytes))
     }
 
@@ -68,6 +69,7 @@ impl Engine {
             }
         }
         self.collect_garbage()?;
+        self.note(Event::prune(EventType::Image, bytes));
         Ok((steps, bytes))
     }
 

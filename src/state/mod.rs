@@ -9,6 +9,7 @@
 //! - What a pull has fetched and not yet recorded is held by a lease; [`Database::collect`] holds the write lock while it
 //!   decides and renames, so that no lease can be taken in between. A lease is a row and a lock of the kernel's: it ends
 //!   with its process, and whoever comes next sees that it did not end well.
+//! - What happens is recorded as an event by the transaction that makes it so.
 //!
 //! Why not a JSON file per object: names could not be made unique, nor image and tags change together, without
 //! reinventing a journal. The connection does not checkpoint on closing: a command must not pay an fsync for its exit.
@@ -17,6 +18,7 @@ mod check;
 mod containers;
 mod endpoints;
 mod error;
+mod events;
 mod images;
 mod leases;
 mod networks;

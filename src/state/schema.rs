@@ -75,6 +75,9 @@ CREATE TABLE ports (
 ) WITHOUT ROWID;
 CREATE INDEX ports_container ON ports(container);
 ",
+    "
+CREATE TABLE events (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, record TEXT NOT NULL);
+",
     // When an image was used last: put into the store, or a container of it made or removed. Triggers, so that no statement
     // that does one of these can forget it.
     "
