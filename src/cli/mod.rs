@@ -6,12 +6,14 @@
 
 pub mod args;
 mod attach;
+mod check;
 mod commit;
 mod completion;
 mod confirm;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod fault;
@@ -28,6 +30,7 @@ mod load;
 mod logs;
 pub mod output;
 mod pause;
+mod pin;
 mod port;
 mod progress;
 mod prune;
@@ -117,8 +120,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "history", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
-    "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "history", "images", "inspect", "kill", "logs", "pause", "port", "ps",
+    "rename", "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -201,6 +204,7 @@ commands! {
         Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
+        Events(events::Events) = "events",
     }
     groups {
         /// Manage containers
@@ -263,15 +267,19 @@ commands! {
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
+        Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+        Unpin(pin::Unpin) = "image unpin",
     }
 }
 
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Check(check::Check) = "system check",
+        Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
     }

@@ -14,7 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::archive::{self, Wire, layer_type};
 use super::instruct::{self, InstructError};
 use super::{ContainerView, Engine, EngineError};
-use crate::model::{Container, Digest, Image, ImageConfig, Layer, LayerKind, Packaging, Platform, Timestamp};
+use crate::model::{
+    Container, Digest, Event, Image, ImageConfig, Layer, LayerKind, Packaging, Platform, Timestamp,
+};
 use crate::reference::Reference;
 use crate::registry;
 use crate::state::LeaseId;
@@ -129,7 +131,9 @@ impl Engine {
     /// Writes a container's files as an archive; what is mounted over them is not in it.
     pub fn export(&self, query: &str, to: &mut dyn Write) -> Result<(), EngineError> {
         let container = self.container(query)?.container;
-        Ok(self.store()?.pack_container(&container.id, &container.layers, to)?)
+        self.store()?.pack_container(&container.id, &container.layers, to)?;
+        self.note(Event::container(&container, "export"));
+        Ok(())
     }
 
     /// Makes an image of a container's image and what the container changed. Returns its id.
@@ -161,7 +165,11 @@ impl Engine {
         }
         let new =
             New { platform: base.platform.clone(), author: options.author.clone(), config, created, step };
-        self.compose(Some(&base), made.as_ref(), new, options.name.as_ref())
+        let id = self.compose(Some(&base), made.as_ref(), new, options.name.as_ref())?;
+        let comment = options.message.clone();
+        let news = Event::container(&view.container, "commit").with("comment", comment);
+        self.note(news.with("imageID", id.as_str()));
+        Ok(id)
     }
 
     /// Makes an image of one layer of an archive of files. Returns its id.
@@ -177,7 +185,10 @@ impl Engine {
         step.insert("comment".into(), options.message.clone().into());
         let platform = options.platform.clone().unwrap_or_else(Platform::linux_native);
         let new = New { platform, author: String::new(), config, created, step };
-        self.compose(None, Some(&made), new, options.name.as_ref())
+        let id = self.compose(None, Some(&made), new, options.name.as_ref())?;
+        let name = options.name.as_ref().map_or_else(|| id.to_string(), ToString::to_string);
+        self.note(Event::image(&id, "import", &name));
+        Ok(id)
     }
 
     /// Does something while a running container is paused, unless it is paused already or cannot be.

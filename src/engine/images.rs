@@ -20,6 +20,16 @@ pub enum ImageRemoval {
     Deleted(Digest),
 }
 
+impl std::fmt::Display for ImageRemoval {
+    /// As `prune` lists it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Untagged(name) => write!(f, "untagged: {name}"),
+            Self::Deleted(id) => write!(f, "deleted: {id}"),
+        }
+    }
+}
+
 /// Figures about the engine, for `info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
@@ -91,6 +101,7 @@ impl Engine {
     /// a container is made of only by force, and then the content stays. By id: all of it, several names only by force, and
     /// never while a container of it runs.
     pub fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
+        self.store()?.use_reserve();
         self.reconcile()?;
         let stored = self.find_image(typed, &[]).map_err(|error| match error {
             EngineError::MissingImage { name } => EngineError::NoImage { name },
@@ -107,6 +118,7 @@ impl Engine {
         let canonical = name.canonical();
         let affected = self.database.image_by_name(&canonical, None)?;
         for image in affected.iter().filter(|image| image.names.len() == 1 && !force) {
+            self.refuse_if_pinned(&image.image.id)?;
             if let Some(user) = self.user(&image.image.id)? {
                 let (name, id) = (name.to_string(), image.image.id.clone());
                 return Err(EngineError::NameInUse { name, id, container: user.container.id });
@@ -122,6 +134,9 @@ impl Engine {
 
     fn remove_by_id(&self, stored: &StoredImage, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
         let id = &stored.image.id;
+        if !force {
+            self.refuse_if_pinned(id)?;
+        }
         if stored.names.len() > 1 && !force {
             return Err(EngineError::SeveralNames { id: id.clone(), names: stored.names.clone() });
         }
@@ -138,6 +153,10 @@ impl Engine {
         }
         steps.extend(self.delete_image(&stored.image)?);
         Ok(steps)
+    }
+
+    fn refuse_if_pinned(&self, id: &Digest) -> Result<(), EngineError> {
+        if self.database.is_pinned(id)? { Err(EngineError::ImagePinned { id: id.clone() }) } else { Ok(()) }
     }
 
     /// A container that is made of the image, one that runs if there is one.
@@ -161,14 +180,22 @@ impl Engine {
 
     /// Removes blobs and layers that no image, container or running pull needs.
     pub fn collect_garbage(&self) -> Result<(), EngineError> {
-        self.sweep_store()?;
-        let store = self.store()?;
-        let blobs = store.content().list()?;
-        self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;
-        let layers = store.layers().list()?;
-        let gone = self.database.collect(Content::Layer, &layers, |unused| store.layers().retire(&unused))?;
-        store.layers().purge(&gone)?;
-        Ok(())
+        self.store()?.use_reserve();
+        self.holding(&[], || {
+            self.sweep_store()?;
+            let store = self.store()?;
+            let blobs = store.content().list()?;
+            self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;
+            let layers = store.layers().list()?;
+            let retire = |unused: Vec<Digest>| store.layers().retire(&unused);
+            // What was out of sight already when it failed is not needed any more.
+            let gone = self
+                .database
+                .collect(Content::Layer, &layers, retire)
+                .inspect_err(|_| drop(self.sweep_store()))?;
+            store.layers().purge(&gone)?;
+            Ok(())
+        })
     }
 
     /// Figures for `info`.
@@ -189,22 +216,24 @@ impl Engine {
     pub(super) fn import_demo(&self, reference: &Reference) -> Result<(), EngineError> {
         let store = self.store()?;
         let layout = demo::layout();
-        let digests: Vec<_> = layout.blobs.iter().map(|(digest, _)| digest.clone()).collect();
-        let lease = self.database.lease(&digests)?;
-        for (_, bytes) in &layout.blobs {
-            store.content().put(bytes)?;
-        }
-        for variant in &layout.variants {
-            for (layer, bytes) in &variant.layers {
-                if let Some(mut writer) = store.layers().begin(&layer.diff_id)? {
-                    writer.apply(bytes.as_slice(), layer.kind)?;
-                    writer.commit()?;
-                }
+        let layers = layout.variants.iter().flat_map(|variant| &variant.layers);
+        let unpacked = layers.map(|(layer, _)| layer.diff_id.clone());
+        let digests: Vec<_> = layout.blobs.iter().map(|(digest, _)| digest.clone()).chain(unpacked).collect();
+        self.holding(&digests, || {
+            for (_, bytes) in &layout.blobs {
+                store.content().put(bytes)?;
             }
-            self.database.put_image(&variant.image, Some(&reference.canonical()))?;
-        }
-        self.database.release(lease)?;
-        Ok(())
+            for variant in &layout.variants {
+                for (layer, bytes) in &variant.layers {
+                    if let Some(mut writer) = store.layers().begin(&layer.diff_id)? {
+                        writer.apply(bytes.as_slice(), layer.kind)?;
+                        writer.commit()?;
+                    }
+                }
+                self.database.put_image(&variant.image, Some(&reference.canonical()))?;
+            }
+            Ok(())
+        })
     }
 
     /// When an image was made, for `inspect` and lists: by its own word, else when it was pulled.

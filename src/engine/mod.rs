@@ -5,6 +5,7 @@
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
 pub mod archive;
+mod budget;
 mod check;
 mod commit;
 mod containers;
@@ -19,7 +20,9 @@ pub mod copy;
 mod copy_archive;
 mod create;
 mod error;
+mod events;
 mod exec;
+mod health;
 mod history;
 mod ids;
 mod images;
@@ -32,6 +35,7 @@ mod networks;
 pub mod progress;
 mod prune;
 mod pull;
+mod recover;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
@@ -49,13 +53,16 @@ use crate::state::Database;
 use crate::store::Store;
 
 pub use archive::ImageArchiveError;
+pub use budget::Trimmed;
 pub use check::{CheckError, check_host, check_resources};
 pub use commit::{CommitError, CommitOptions, ImportOptions};
 pub use containers::{ContainerView, Removal};
 pub use copy::{CopyError, CopyOptions};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
+pub use events::{EventFilter, EventStream};
 pub use exec::ExecOptions;
+pub use health::{CheckOptions, CheckReport, Finding, Outcome};
 pub use history::HistoryStep;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;

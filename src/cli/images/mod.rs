@@ -89,8 +89,9 @@ fn narrow(views: &mut Vec<ImageView>, filters: &Filters, engine: &Engine) -> Res
         views.retain(|view| Engine::created(view) > other);
     }
     for value in filters.values("until") {
-        let wrong = |rule| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
-        let until = super::logs::moment(value).map_err(wrong)?;
+        let wrong =
+            |error: super::args::refused::Refused| Fault::Bound { flag: "until", error: error.to_string() };
+        let until = super::args::moment::moment(value).map_err(wrong)?;
         views.retain(|view| Engine::created(view) < until);
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use super::{Candidate, ImageArchiveError, docker, legacy, oci};
 use crate::engine::{Engine, EngineError};
-use crate::model::{Digest, Layer, Platform};
+use crate::model::{Digest, Event, Layer, Platform};
 use crate::reference::Reference;
 use crate::state::LeaseId;
 use crate::store::Store;
@@ -100,13 +100,15 @@ impl Engine {
                 store.content().put(bytes)?;
             }
             if candidate.names.is_empty() {
-                self.database.put_image(&image, None)?;
+                let news = Event::image(&image.id, "load", image.id.as_str());
+                self.database.record_image(&image, None, &[news])?;
                 loaded.push(Loaded::Nameless(image.id.clone()));
             }
             for name in candidate.names {
+                let news = Event::image(&image.id, "load", &name.to_string());
                 let before = self.database.image_by_name(&name.canonical(), Some(&image.platform))?;
                 let from = before.into_iter().map(|stored| stored.image.id).find(|id| *id != image.id);
-                self.database.put_image(&image, Some(&name.canonical()))?;
+                self.database.record_image(&image, Some(&name.canonical()), &[news])?;
                 loaded.push(Loaded::Named { name, from });
             }
         }

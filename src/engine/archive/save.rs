@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ImageArchiveError, OCI_INDEX, OCI_MANIFEST, Wire, layer_type};
 use crate::engine::{Engine, EngineError, ImageView};
-use crate::model::{Digest, Image, Packaging, Platform};
+use crate::model::{Digest, Event, Image, Packaging, Platform};
 use crate::reference::Reference;
 use crate::registry::{self, Document, LIMITS};
 use crate::store::Store;
@@ -94,7 +94,14 @@ impl Engine {
             }
         })();
         self.database.release(lease)?;
-        outcome
+        outcome?;
+        for view in chosen.iter().flat_map(|chosen| &chosen.images) {
+            let id = &view.image.id;
+            let name = view.names.first().and_then(|name| name.parse::<Reference>().ok());
+            let name = name.map_or_else(|| id.to_string(), |name| name.to_string());
+            self.note(Event::image(id, "save", &name));
+        }
+        Ok(())
     }
 
     fn chosen(&self, typed: &str, wanted: &[Platform]) -> Result<Chosen, EngineError> {

@@ -15,6 +15,7 @@ use super::sparse::Sparse;
 use super::stream::Blocks;
 use super::tree::{Tree, normalise, refused};
 use super::{LayerError, Limits, Placed, write_error};
+use crate::failpoint::{Point, pass};
 use crate::model::Image;
 use crate::store::EntryRefusal;
 
@@ -118,6 +119,7 @@ pub(super) fn archive(
             return Err(LayerError::TooLarge { limit: limits.entries, unit: "entries" });
         }
         placer.entry(&mut entry)?;
+        pass(Point::LayerEntry).map_err(write_error(Path::new("")))?;
         // What was not read of it is passed over before the bound counts again.
         if entry.header().entry_type() != EntryType::GNUSparse {
             io::copy(&mut entry, &mut io::sink()).map_err(LayerError::Archive)?;

@@ -28,6 +28,16 @@ fn item(layers: &str, tags: &str) -> String {
     format!("[{{\"Config\":\"c.json\",\"RepoTags\":{tags},\"Layers\":{layers}}}]")
 }
 
+/// Every case is refused for its reason, and the store is as empty as before.
+fn refused(host: &Host, cases: &[(&str, Vec<u8>, &str)]) {
+    for (what, bytes, word) in cases {
+        host.umiak_reading(bytes, &["load"]).fails(1, &[word]);
+        assert_eq!(host.umiak(&["images", "-aq"]).exits(0).stdout, "", "{what}");
+        assert_eq!(host.layers(), Vec::<String>::new(), "{what}");
+        assert_eq!(host.list("blobs/sha256"), Vec::<String>::new(), "{what}");
+    }
+}
+
 #[test]
 fn hostile_archives_are_refused_and_leave_nothing() {
     require!(root);
@@ -37,10 +47,6 @@ fn hostile_archives_are_refused_and_leave_nothing() {
     let outside = secret.display().to_string();
     let good = config(&[sha256(&archive(&[file("x", 0o644, b"y")]))]);
     let one = item("[\"l.tar\"]", "[\"a:1\"]");
-    let many = vec!["\"l.tar\""; 10_000].join(",");
-    let ids = vec![sha256(&archive(&[file("x", 0o644, b"y")])); 10_000];
-    let evil_layer = archive(&[file("../../x", 0o644, b"evil")]);
-    let linked = archive(&[symlink("d", "/"), hard_link("h", "d/etc/passwd")]);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("traversal", docker(&item("[\"../../etc/passwd\"]", "[]"), &good, &[]), "missing"),
         ("absolute", docker(&item(&format!("[\"{outside}\"]"), "[]"), &good, &[]), "missing"),
@@ -64,6 +70,22 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         ("device", docker(&one, &good, &[device("n", b'3', 1, 3)]), "type"),
         ("layer missing", docker(&item("[\"no.tar\"]", "[]"), &good, &[]), "missing"),
         ("config missing", docker("[{\"Config\":\"no\",\"Layers\":[]}]", &good, &[]), "missing"),
+    ];
+    refused(&host, &cases);
+}
+
+/// Configs and documents that lie, and layers that are hostile themselves.
+#[test]
+fn hostile_documents_are_refused_and_leave_nothing() {
+    require!(root);
+    let host = Host::new();
+    let good = config(&[sha256(&archive(&[file("x", 0o644, b"y")]))]);
+    let one = item("[\"l.tar\"]", "[\"a:1\"]");
+    let many = vec!["\"l.tar\""; 10_000].join(",");
+    let ids = vec![sha256(&archive(&[file("x", 0o644, b"y")])); 10_000];
+    let evil_layer = archive(&[file("../../x", 0o644, b"evil")]);
+    let linked = archive(&[symlink("d", "/"), hard_link("h", "d/etc/passwd")]);
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("wrong diff id", docker(&one, &config(&[sha256(b"other")]), &[]), "digest mismatch"),
         ("too few diff ids", docker(&one, &config(&[]), &[]), "diff ids"),
         ("bad diff id", docker(&one, &config(&["sha256:../../x".into()]), &[]), "diff id"),
@@ -114,12 +136,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         ),
         ("legacy name", archive(&[file("repositories", 0o644, b"{\"a\":{\"1\":\"../x\"}}")]), "64 digits"),
     ];
-    for (what, bytes, word) in &cases {
-        host.umiak_reading(bytes, &["load"]).fails(1, &[word]);
-        assert_eq!(host.umiak(&["images", "-aq"]).exits(0).stdout, "", "{what}");
-        assert_eq!(host.layers(), Vec::<String>::new(), "{what}");
-        assert_eq!(host.list("blobs/sha256"), Vec::<String>::new(), "{what}");
-    }
+    refused(&host, &cases);
     // The good one among them is good.
     assert_eq!(
         host.umiak_reading(&docker(&one, &good, &[]), &["load"]).exits(0).stdout,
