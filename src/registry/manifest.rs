@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -57,7 +57,7 @@ pub struct Descriptor {
 }
 
 /// A platform as an index spells it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WirePlatform {
     /// `os`
     #[serde(default)]
@@ -68,6 +68,12 @@ pub struct WirePlatform {
     /// `variant`
     #[serde(default)]
     pub variant: Option<String>,
+    /// `os.version`
+    #[serde(default, rename = "os.version")]
+    pub os_version: Option<String>,
+    /// `os.features`
+    #[serde(default, rename = "os.features")]
+    pub os_features: Vec<String>,
 }
 
 impl Descriptor {
