@@ -19,6 +19,8 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
 pub mod output;
 mod pause;
@@ -27,11 +29,13 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -110,8 +114,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "stats", "stop",
-    "top", "unpause", "update", "wait",
+    "attach", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port", "ps",
+    "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -172,6 +176,10 @@ commands! {
         Cp(cp::Cp) = "cp",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
+        Login(login::Login) = "login",
+        Logout(logout::Logout) = "logout",
+        Search(search::Search) = "search",
         Images(images::Images) = "images",
         Inspect(inspect::Inspect) = "inspect",
         Logs(logs::Logs) = "logs",
@@ -243,6 +251,7 @@ commands! {
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
     }

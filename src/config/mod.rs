@@ -257,10 +257,17 @@ impl Config {
                 }
             }
             if registry.insecure && registry.skip_verify {
-                return fail(format!("registries.\"{host}\".skip-verify"), &true, "possible with `insecure = true`");
+                return fail(
+                    format!("registries.\"{host}\".skip-verify"),
+                    &true,
+                    "possible with `insecure = true`",
+                );
             }
             if registry.client_cert.is_some() != registry.client_key.is_some() {
-                let (key, rule) = (format!("registries.\"{host}\".client-cert"), "complete without `client-key`, nor the other way round");
+                let (key, rule) = (
+                    format!("registries.\"{host}\".client-cert"),
+                    "complete without `client-key`, nor the other way round",
+                );
                 return fail(key, &registry.client_cert.is_some(), rule);
             }
             if registry.insecure && registry.tls {

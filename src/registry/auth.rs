@@ -14,11 +14,11 @@ use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::RegistryError;
 use super::client::{Client, locked};
 use super::credentials::{Credential, Keychain};
 use super::exchange::{Call, Payload, checked, is_loopback, is_private, limited};
 use super::secret::Secret;
-use super::RegistryError;
 
 const TOKEN_MAX: u64 = 1 << 20;
 /// How long a token is good that does not say.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use reqwest::header::{ACCEPT, LINK};
+use reqwest::header::LINK;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
@@ -99,14 +99,16 @@ impl Client {
             DEFAULT_REGISTRY => HUB_SEARCH.to_owned(),
             other => other.to_owned(),
         });
-        let mut url = self.api(&service, "")?.join("/v1/search").map_err(|_| RegistryError::Protocol {
-            host: host.to_owned(),
-            why: "its address is no URL",
-        })?;
+        let mut url = self
+            .api(&service, "")?
+            .join("/v1/search")
+            .map_err(|_| RegistryError::Protocol { host: host.to_owned(), why: "its address is no URL" })?;
         url.query_pairs_mut().append_pair("q", term).append_pair("n", &limit.to_string());
         let hub = host == DEFAULT_REGISTRY;
         match self.service(&service, &url).await {
-            Err(RegistryError::Status { status: 401 | 403 | 404 | 405, .. } | RegistryError::Protocol { .. }) if !hub => {
+            Err(
+                RegistryError::Status { status: 401 | 403 | 404 | 405, .. } | RegistryError::Protocol { .. },
+            ) if !hub => {
                 let mut names = self.repositories(host).await?;
                 names.retain(|name| name.contains(term));
                 names.truncate(limit);
@@ -117,7 +119,10 @@ impl Client {
     }
 
     async fn service(&self, host: &str, url: &Url) -> Result<Vec<Hit>, RegistryError> {
-        let protocol = || RegistryError::Protocol { host: host.to_owned(), why: "its search results are not of the form expected" };
+        let protocol = || RegistryError::Protocol {
+            host: host.to_owned(),
+            why: "its search results are not of the form expected",
+        };
         let access = Access { host, repository: "", scope: String::new() };
         let response = self.request(&access, &Call::new(Method::GET, url.clone())).await?;
         let response = checked(host, response).await?;

@@ -260,7 +260,10 @@ impl Kind for RegistryError {
             Self::Mirrors { source, .. } => source.kind(),
             Self::Status { status: 401, .. } => ErrorKind::Unauthorized,
             Self::Status { status: 403, .. } => ErrorKind::Forbidden,
-            Self::CaFile { .. } | Self::KeyMissing { .. } | Self::TooLarge { .. } | Self::WrongDigest { .. } => ErrorKind::InvalidInput,
+            Self::CaFile { .. }
+            | Self::KeyMissing { .. }
+            | Self::TooLarge { .. }
+            | Self::WrongDigest { .. } => ErrorKind::InvalidInput,
             Self::Write { .. }
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }

@@ -38,7 +38,13 @@ pub(super) enum Payload {
     None,
     Bytes(Bytes),
     /// Bytes `from` to `to` of a file. `sent` counts what was handed over.
-    File { path: PathBuf, from: u64, to: u64, sent: Arc<AtomicU64>, throttle: Arc<Throttle> },
+    File {
+        path: PathBuf,
+        from: u64,
+        to: u64,
+        sent: Arc<AtomicU64>,
+        throttle: Arc<Throttle>,
+    },
 }
 
 /// A request, without what lets it in.
@@ -148,7 +154,9 @@ impl Client {
         let home = call.home.origin();
         let mut url = call.url.clone();
         for _ in 0..=REDIRECTS {
-            if is_private(&url) && !call.home.host_str().is_some_and(|home| is_loopback(home) || is_link_local(home)) {
+            if is_private(&url)
+                && !call.home.host_str().is_some_and(|home| is_loopback(home) || is_link_local(home))
+            {
                 return Err(protocol("it leads to this machine's own addresses"));
             }
             let response = self.send(host, call, &url, url.origin() == home).await?;
@@ -182,7 +190,8 @@ impl Client {
         at_home: bool,
     ) -> Result<Response, RegistryError> {
         let streams = matches!(call.payload, Payload::File { .. });
-        let mut request = self.transport(host, url, at_home, streams)?.request(call.method.clone(), url.clone());
+        let mut request =
+            self.transport(host, url, at_home, streams)?.request(call.method.clone(), url.clone());
         for (name, value) in &call.headers {
             if at_home || *name != AUTHORIZATION {
                 request = request.header(name, value);
@@ -238,25 +247,26 @@ async fn watched(
 /// A part of a file as a request's body. Reading waits for the disk, as writing does in a download.
 fn body(path: &Path, from: u64, to: u64, sent: &Arc<AtomicU64>, throttle: &Arc<Throttle>) -> reqwest::Body {
     let state = (path.to_owned(), None, from, Arc::clone(sent), Arc::clone(throttle));
-    let stream = futures_util::stream::try_unfold(state, move |(path, file, at, sent, throttle)| async move {
-        if at >= to {
-            return Ok::<_, io::Error>(None);
-        }
-        let mut file = match file {
-            Some(file) => file,
-            None => {
-                let mut file = File::open(&path)?;
-                file.seek(SeekFrom::Start(at))?;
-                file
+    let stream =
+        futures_util::stream::try_unfold(state, move |(path, file, at, sent, throttle)| async move {
+            if at >= to {
+                return Ok::<_, io::Error>(None);
             }
-        };
-        let mut block = vec![0; usize::try_from(BLOCK.min(to - at)).unwrap_or_default()];
-        file.read_exact(&mut block)?;
-        throttle.take(block.len()).await;
-        let at = at + block.len() as u64;
-        sent.store(at, Ordering::Relaxed);
-        Ok(Some((Bytes::from(block), (path, Some(file), at, sent, throttle))))
-    });
+            let mut file = match file {
+                Some(file) => file,
+                None => {
+                    let mut file = File::open(&path)?;
+                    file.seek(SeekFrom::Start(at))?;
+                    file
+                }
+            };
+            let mut block = vec![0; usize::try_from(BLOCK.min(to - at)).unwrap_or_default()];
+            file.read_exact(&mut block)?;
+            throttle.take(block.len()).await;
+            let at = at + block.len() as u64;
+            sent.store(at, Ordering::Relaxed);
+            Ok(Some((Bytes::from(block), (path, Some(file), at, sent, throttle))))
+        });
     reqwest::Body::wrap_stream(stream)
 }
 
@@ -275,7 +285,8 @@ fn bare(host: &str) -> &str {
 
 pub(super) fn is_loopback(host: &str) -> bool {
     let bare = bare(host);
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    bare == "localhost"
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn is_link_local(host: &str) -> bool {
@@ -325,7 +336,9 @@ fn seconds(text: &str, now: jiff::Timestamp) -> Option<u64> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(seconds);
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim().replace("GMT", "+0000")).ok()?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text.trim().replace("GMT", "+0000"))
+        .ok()?;
     Some(u64::try_from(date.as_second() - now.as_second()).unwrap_or(0))
 }
 
@@ -337,7 +350,8 @@ fn complaint(bytes: &[u8]) -> String {
     for error in errors.into_iter().flatten().take(3) {
         let text = |key: &str| error.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
         let code = text("code").to_lowercase().replace('_', " ");
-        let parts: Vec<&str> = [code.as_str(), text("message")].into_iter().filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> =
+            [code.as_str(), text("message")].into_iter().filter(|part| !part.is_empty()).collect();
         all.push(parts.join(": "));
     }
     all.join("; ").chars().filter(|c| !c.is_control()).take(200).collect()
@@ -374,18 +388,13 @@ pub(super) fn failed(host: &str, error: reqwest::Error) -> RegistryError {
     }
 }
 
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        next = error.source();
+/// Whether TLS is at the bottom of it. What an I/O error carries is no source of it, and may be an I/O error again.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    if error.is::<rustls::Error>() {
+        return true;
     }
-    false
+    let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    carried.is_some_and(|inner| is_tls(inner)) || error.source().is_some_and(is_tls)
 }
 
 #[cfg(test)]
@@ -409,7 +418,10 @@ mod tests {
     #[test]
     fn complaints_are_harmless() {
         for (body, expected) in [
-            (r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"not \u001b[31mthere"}]}"#, "blob unknown: not [31mthere"),
+            (
+                r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"not \u001b[31mthere"}]}"#,
+                "blob unknown: not [31mthere",
+            ),
             (r#"{"errors":[{"code":"DENIED"},{"message":"x"}]}"#, "denied; x"),
             ("<html>", ""),
             ("[]", ""),

@@ -108,7 +108,11 @@ mod tests {
             media_type: media_type.into(),
             digest: Digest::of(os.as_bytes()),
             size: 7,
-            platform: WirePlatform { os: os.into(), architecture: architecture.into(), ..WirePlatform::default() },
+            platform: WirePlatform {
+                os: os.into(),
+                architecture: architecture.into(),
+                ..WirePlatform::default()
+            },
         };
         for (kinds, expected) in [
             (vec![DOCKER_MANIFEST, DOCKER_MANIFEST], DOCKER_INDEX),
@@ -119,8 +123,10 @@ mod tests {
             let bytes = index(&made);
             assert_eq!(media_type(&bytes).unwrap(), expected);
             let Found::Index(read) = entries(&bytes).unwrap() else { panic!("no index") };
-            assert!(read.iter().zip(&made).all(|(read, made)| read.digest == made.digest
-                && read.platform.as_ref() == Some(&made.platform)));
+            assert!(
+                read.iter().zip(&made).all(|(read, made)| read.digest == made.digest
+                    && read.platform.as_ref() == Some(&made.platform))
+            );
             assert_eq!(read.len(), made.len());
         }
     }

@@ -1,13 +1,11 @@
 //! A bandwidth cap: all transfers of one process share a budget of bytes a second.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The cap; without a rate nothing waits.
 #[derive(Debug, Default)]
-pub struct Throttle {
+pub(super) struct Throttle {
     rate: Option<u64>,
     /// When the bytes that were taken so far will have been paid for.
     paid: Mutex<Option<Instant>>,
@@ -15,22 +13,25 @@ pub struct Throttle {
 
 impl Throttle {
     /// A cap of so many bytes a second.
-    pub fn new(rate: Option<u64>) -> Self {
+    pub(super) fn new(rate: Option<u64>) -> Self {
         Self { rate: rate.filter(|rate| *rate > 0), paid: Mutex::default() }
     }
 
     /// Waits until so many bytes more are within the cap.
-    pub async fn take(&self, bytes: usize) {
-        let Some(rate) = self.rate else { return };
-        let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let until = {
-            let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            let until = paid.map_or(now, |paid| paid.max(now)) + cost;
-            *paid = Some(until);
-            until
-        };
-        tokio::time::sleep_until(until).await;
+    pub(super) async fn take(&self, bytes: usize) {
+        if let Some(until) = self.reserve(bytes, Instant::now()) {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// When so many bytes more are within the cap; from now on they are taken.
+    fn reserve(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        let nanoseconds = (bytes as u128 * 1_000_000_000) / u128::from(self.rate?);
+        let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = paid.map_or(now, |paid| paid.max(now)) + cost;
+        *paid = Some(until);
+        Some(until)
     }
 }
 
@@ -38,13 +39,14 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn transfers_share_the_cap() {
-        let throttle = Throttle::new(Some(1000));
-        let begin = Instant::now();
-        tokio::join!(throttle.take(500), throttle.take(1500));
-        assert_eq!(begin.elapsed(), Duration::from_secs(2));
-        Throttle::new(None).take(usize::MAX).await;
-        assert_eq!(begin.elapsed(), Duration::from_secs(2));
+    #[test]
+    fn transfers_share_the_cap() {
+        let (throttle, now) = (Throttle::new(Some(1000)), Instant::now());
+        let after = |millis| Some(now + Duration::from_millis(millis));
+        assert_eq!(throttle.reserve(500, now), after(500));
+        assert_eq!(throttle.reserve(1500, now), after(2000));
+        // What was not used is not saved up.
+        assert_eq!(throttle.reserve(100, now + Duration::from_secs(9)), after(9100));
+        assert_eq!(Throttle::new(None).reserve(usize::MAX, now), None);
     }
 }

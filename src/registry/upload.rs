@@ -143,7 +143,8 @@ impl Client {
                     if beginning < BEGINNINGS && !said.contains("digest") =>
                 {
                     tracing::info!(digest = %blob.digest, said, "the upload is lost, beginning again");
-                    let lost = RegistryError::UploadLost { host: at.host.clone(), digest: blob.digest.clone() };
+                    let lost =
+                        RegistryError::UploadLost { host: at.host.clone(), digest: blob.digest.clone() };
                     tokio::time::sleep(pause(beginning, &lost)).await;
                 }
                 Err(RegistryError::Status { status: 404, .. }) => break,
@@ -318,13 +319,12 @@ fn reached(headers: &HeaderMap) -> Option<u64> {
 fn named(host: &str, headers: &HeaderMap, digest: &Digest, what: &'static str) -> Result<(), RegistryError> {
     let header = headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
     match header.map(str::parse::<Digest>) {
-        Some(Ok(actual)) if actual != *digest => Err(RegistryError::WrongDigest {
-            host: host.to_owned(),
-            what,
-            expected: digest.clone(),
-            actual,
-        }),
-        Some(Err(_)) => Err(RegistryError::Protocol { host: host.to_owned(), why: "the digest it names is none" }),
+        Some(Ok(actual)) if actual != *digest => {
+            Err(RegistryError::WrongDigest { host: host.to_owned(), what, expected: digest.clone(), actual })
+        }
+        Some(Err(_)) => {
+            Err(RegistryError::Protocol { host: host.to_owned(), why: "the digest it names is none" })
+        }
         _ => Ok(()),
     }
 }

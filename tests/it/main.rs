@@ -3,6 +3,7 @@
 mod cli;
 mod executor;
 mod image;
+mod registry;
 mod rootless;
 mod security;
 mod support;

@@ -119,7 +119,8 @@ impl Kind for CredentialError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Helper { .. } => vec![
-                "install the helper, or take `credsStore` and `credHelpers` out of docker's config.json".into(),
+                "install the helper, or take `credsStore` and `credHelpers` out of docker's config.json"
+                    .into(),
             ],
             _ => Vec::new(),
         }
@@ -279,8 +280,10 @@ fn listed(
         }
     }
     let Some((_, value)) = best else { return Ok(None) };
-    credential(value)
-        .map_err(|()| CredentialError::Malformed { path: path.to_owned(), what: "`auth` is no base64 of user:password" })
+    credential(value).map_err(|()| CredentialError::Malformed {
+        path: path.to_owned(),
+        what: "`auth` is no base64 of user:password",
+    })
 }
 
 /// Reads an entry of `auths`; an empty one is none.
