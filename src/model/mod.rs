@@ -10,13 +10,14 @@ mod host;
 mod id;
 mod image;
 mod kind;
+mod network;
 mod platform;
 pub mod signal;
 mod volume;
 
 pub use container::{
-    Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, Root,
-    RunState, RuntimeStatus,
+    Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, OciRuntime,
+    Root, RunState, RuntimeStatus,
 };
 pub use digest::{Digest, DigestError};
 pub use host::{
@@ -27,5 +28,10 @@ pub use id::{ContainerId, IdError};
 pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;
 pub use kind::{ErrorKind, Kind, chain};
+pub use network::{
+    DEFAULT_NETWORK, Endpoint, EndpointSettings, ExtraHost, Lease, Link, MacAddress, MacError, Network,
+    NetworkDriver, NetworkNameError, Pool, PortBinding, Protocol, PublishedPort, Subnet, SubnetError,
+    check_network_name,
+};
 pub use platform::{Platform, PlatformError};
 pub use volume::{Volume, VolumeNameError};
