@@ -94,13 +94,13 @@ impl Kind for Fault {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
             Self::Signal(error) => error.kind(),
-            Self::Ps(_) => ErrorKind::InvalidInput,
             Self::NoPublicPort { .. } => ErrorKind::NotFound,
             Self::Template(_)
             | Self::Flag { .. }
             | Self::Conflict(_)
             | Self::Registry(_)
             | Self::NotInteractive
+            | Self::Ps(_)
             | Self::NoTerminal => ErrorKind::InvalidInput,
             Self::CidFile(_) => ErrorKind::Conflict,
             Self::Output(_) | Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,

@@ -253,13 +253,11 @@ impl Kind for RegistryError {
             | Self::NotFound { .. }
             | Self::NoRepository { .. }
             | Self::BlobNotFound { .. } => ErrorKind::NotFound,
-            Self::LoginRefused { .. } => ErrorKind::Unauthorized,
-            Self::PushDenied { .. } => ErrorKind::Forbidden,
             Self::Platform { .. } => ErrorKind::Unsupported,
             Self::Manifest { source, .. } => source.kind(),
             Self::Mirrors { source, .. } => source.kind(),
-            Self::Status { status: 401, .. } => ErrorKind::Unauthorized,
-            Self::Status { status: 403, .. } => ErrorKind::Forbidden,
+            Self::LoginRefused { .. } | Self::Status { status: 401, .. } => ErrorKind::Unauthorized,
+            Self::PushDenied { .. } | Self::Status { status: 403, .. } => ErrorKind::Forbidden,
             Self::CaFile { .. }
             | Self::KeyMissing { .. }
             | Self::TooLarge { .. }

@@ -89,7 +89,7 @@ impl<'a> Access<'a> {
 
     /// The same, and pulling from another repository.
     pub(super) fn and_pull(mut self, other: &str) -> Self {
-        self.scope += &format!(" repository:{other}:pull");
+        self.scope = format!("{} repository:{other}:pull", self.scope);
         self
     }
 }
@@ -231,16 +231,14 @@ async fn watched(
     let mut before = sent.load(Ordering::Relaxed);
     loop {
         let limit = if before >= to { idle * 10 } else { idle };
-        match tokio::time::timeout(limit, &mut sending).await {
-            Ok(outcome) => return outcome.map_err(|error| failed(host, error)),
-            Err(_) => {
-                let now = sent.load(Ordering::Relaxed);
-                if now == before {
-                    return Err(RegistryError::Stalled { host: host.to_owned() });
-                }
-                before = now;
-            }
+        if let Ok(outcome) = tokio::time::timeout(limit, &mut sending).await {
+            return outcome.map_err(|error| failed(host, error));
         }
+        let now = sent.load(Ordering::Relaxed);
+        if now == before {
+            return Err(RegistryError::Stalled { host: host.to_owned() });
+        }
+        before = now;
     }
 }
 
@@ -252,13 +250,12 @@ fn body(path: &Path, from: u64, to: u64, sent: &Arc<AtomicU64>, throttle: &Arc<T
             if at >= to {
                 return Ok::<_, io::Error>(None);
             }
-            let mut file = match file {
-                Some(file) => file,
-                None => {
-                    let mut file = File::open(&path)?;
-                    file.seek(SeekFrom::Start(at))?;
-                    file
-                }
+            let mut file = if let Some(file) = file {
+                file
+            } else {
+                let mut file = File::open(&path)?;
+                file.seek(SeekFrom::Start(at))?;
+                file
             };
             let mut block = vec![0; usize::try_from(BLOCK.min(to - at)).unwrap_or_default()];
             file.read_exact(&mut block)?;

@@ -23,6 +23,7 @@ pub struct IndexEntry {
 
 /// What a document is that a registry or the store has under a name.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
 pub enum Found {
     /// An index, and what it lists.
     Index(Vec<Descriptor>),

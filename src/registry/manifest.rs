@@ -96,6 +96,7 @@ pub(super) struct Manifest {
 
 /// What a tag or digest may point to.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
 pub(super) enum Document {
     Index(Vec<Descriptor>),
     Manifest(Manifest),

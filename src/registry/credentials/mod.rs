@@ -38,7 +38,7 @@ pub enum Credential {
         /// The password.
         password: Secret,
     },
-    /// An OAuth2 refresh token, which the token service exchanges for access tokens.
+    /// An `OAuth2` refresh token, which the token service exchanges for access tokens.
     Identity(Secret),
     /// A bearer token for the registry itself.
     Bearer(Secret),

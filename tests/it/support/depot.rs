@@ -117,10 +117,6 @@ impl Depot {
     pub(crate) fn page(&self, path: &str, body: &str, lines: &str) {
         self.content().pages.insert(path.to_owned(), (body.to_owned(), lines.to_owned()));
     }
-
-    pub(crate) fn forget(&self, path: &str) {
-        self.content().objects.remove(path);
-    }
 }
 
 impl Drop for Depot {
@@ -334,7 +330,7 @@ fn upload(content: &mut Content, port: u16, request: &Request, repository: &str,
     // Uploads that another depot began are taken here.
     let foreign = request.headers.get("host").is_some_and(|host| host.ends_with(&port.to_string()));
     let known = content.uploads.contains_key(id);
-    if !known && !(foreign && id.starts_with('u') && content.trouble.is_empty()) {
+    if !(known || foreign && id.starts_with('u') && content.trouble.is_empty()) {
         return plain(404, "");
     }
     let bytes = content.uploads.entry(id.to_owned()).or_default();
