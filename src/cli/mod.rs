@@ -22,6 +22,7 @@ mod kill;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
 pub mod output;
 mod pause;
 mod port;
@@ -203,6 +204,9 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage manifest lists: tags for several platforms
+        #[command(override_usage = "umiak manifest COMMAND")]
+        Manifest(ManifestCommand),
         /// Manage the engine
         #[command(override_usage = "umiak system COMMAND")]
         System(SystemCommand),
@@ -254,6 +258,17 @@ commands! {
         Push(push::Push) = "push",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+    }
+}
+
+commands! {
+    /// Of manifest lists.
+    enum ManifestCommand {
+        Annotate(manifest::Annotate) = "manifest annotate",
+        Create(manifest::Create) = "manifest create",
+        Inspect(manifest::Inspect) = "manifest inspect",
+        Push(manifest::Push) = "manifest push",
+        Rm(manifest::Rm) = "manifest rm",
     }
 }
 

@@ -34,6 +34,8 @@ pub enum EngineError {
     #[error(transparent)]
     Push(#[from] super::PushError),
     #[error(transparent)]
+    ManifestList(#[from] super::ListError),
+    #[error(transparent)]
     Credentials(#[from] CredentialError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -160,6 +162,7 @@ impl EngineError {
             Self::Config(error) => error,
             Self::Registry(error) => error,
             Self::Push(error) => error,
+            Self::ManifestList(error) => error,
             Self::Credentials(error) => error,
             Self::Store(error) => error,
             Self::State(error) => error,

@@ -113,6 +113,14 @@ impl Client {
         }
     }
 
+    /// The same client, which speaks plain HTTP to a registry.
+    #[must_use]
+    pub fn insecurely(mut self, host: &str) -> Self {
+        let registry = self.registries.entry(host.to_owned()).or_default();
+        (registry.insecure, registry.tls, registry.skip_verify) = (true, false, false);
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn with_idle(mut self, idle: Duration) -> Self {
         self.idle = idle;

@@ -17,6 +17,7 @@ mod endpoints;
 mod error;
 mod images;
 mod leases;
+mod lists;
 mod networks;
 mod schema;
 mod volumes;

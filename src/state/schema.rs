@@ -75,6 +75,11 @@ CREATE TABLE ports (
 ) WITHOUT ROWID;
 CREATE INDEX ports_container ON ports(container);
 ",
+    "
+CREATE TABLE manifest_lists (
+    name TEXT NOT NULL, reference TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, reference)
+) WITHOUT ROWID;
+",
 ];
 
 /// The version that this program reads and writes.

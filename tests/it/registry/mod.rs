@@ -2,6 +2,8 @@
 mod doors;
 mod faults;
 mod login;
+mod manifest;
+mod pulls;
 mod push;
 mod search;
 

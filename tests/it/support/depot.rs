@@ -228,7 +228,8 @@ fn serve(content: &Mutex<Content>, port: u16, mut stream: &TcpStream) -> std::io
 
 fn answer(content: &mut Content, port: u16, request: &Request) -> Answer {
     if let Some((body, lines)) = content.pages.get(&request.path) {
-        return Answer(200, lines.clone(), body.clone().into_bytes());
+        let status = if lines.starts_with("Location") { 307 } else { 200 };
+        return Answer(status, lines.clone(), body.clone().into_bytes());
     }
     if request.path == "/token" {
         let uses = content.trouble.iter().find_map(|trouble| match trouble {
