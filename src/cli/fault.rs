@@ -37,6 +37,14 @@ pub(super) enum Fault {
     /// A signal that no system knows. Docker's daemon finds it, so it is no fault of usage.
     #[error(transparent)]
     Signal(#[from] SignalError),
+    /// `since` or `until`.
+    #[error("invalid value for \"{flag}\": {error}")]
+    Bound {
+        /// The flag or filter, without dashes.
+        flag: &'static str,
+        /// What its parser says.
+        error: String,
+    },
     /// Flags that do not go together.
     #[error("{0}")]
     Conflict(&'static str),
@@ -97,6 +105,7 @@ impl Kind for Fault {
             Self::NoPublicPort { .. } => ErrorKind::NotFound,
             Self::Template(_)
             | Self::Flag { .. }
+            | Self::Bound { .. }
             | Self::Conflict(_)
             | Self::Registry(_)
             | Self::NotInteractive

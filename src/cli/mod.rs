@@ -10,6 +10,7 @@ mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod events;
 mod exec;
 mod fault;
 mod filter;
@@ -115,8 +116,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port", "ps",
-    "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port",
+    "ps", "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -196,6 +197,7 @@ commands! {
         Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
+        Events(events::Events) = "events",
     }
     groups {
         /// Manage containers
@@ -275,6 +277,7 @@ commands! {
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
     }

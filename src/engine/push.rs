@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::progress::{Phase, Progress};
 use super::{Engine, EngineError};
 use crate::demo;
-use crate::model::{Digest, ErrorKind, Image, Kind, Platform};
+use crate::model::{Digest, ErrorKind, Event, EventType, Image, Kind, Platform};
 use crate::reference::Reference;
 use crate::registry::{
     Client, Descriptor, Found, IndexEntry, LIMITS, Outgoing, Placed, RegistryError, Sink, Source,
@@ -167,7 +167,10 @@ impl Engine {
             let lease = self.database.lease(&content)?;
             let outcome = runtime.block_on(pusher.carry_out(name, plan));
             self.database.release(lease)?;
-            each(outcome.map_err(|error| denied(&client, error, name))?);
+            let done = outcome.map_err(|error| denied(&client, error, name))?;
+            let news = Event::new(EventType::Image, "push", name.to_string());
+            self.database.note(&[news.with("name", name.familiar_name())])?;
+            each(done);
         }
         Ok(())
     }

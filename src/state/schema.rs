@@ -76,6 +76,9 @@ CREATE TABLE ports (
 CREATE INDEX ports_container ON ports(container);
 ",
     "
+CREATE TABLE events (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, record TEXT NOT NULL);
+",
+    "
 CREATE TABLE manifest_lists (
     name TEXT NOT NULL, reference TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, reference)
 ) WITHOUT ROWID;

@@ -65,6 +65,18 @@ fn what_the_registry_has_is_not_sent() {
     assert!(asked.iter().all(|one| one.length == 0 || one.path.contains("/manifests/")), "{asked:?}");
     assert_eq!(asked.iter().filter(|one| one.method == "HEAD").count(), 3, "two layers and the config");
     assert_eq!(host.umiak(&["push", "-q", &name]).exits(0).stdout, format!("{name}\n"));
+    let events = host.umiak(&[
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--filter",
+        "event=push",
+        "--format",
+        "{{.Actor.ID}}",
+    ]);
+    assert_eq!(events.exits(0).stdout, format!("{name}\n").repeat(3));
     // Another repository of the same registry lends its blobs.
     let near = format!("{}/c:2", depot.address());
     host.umiak(&["tag", &name, &near]).exits(0);
