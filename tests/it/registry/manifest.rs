@@ -33,9 +33,9 @@ fn a_tag_of_both_kinds_from_here() {
     assert_eq!(kinds, ["linux", "wasip1"]);
     let said = host.umiak(&["manifest", "push", &list]).exits(0).stdout;
     assert_eq!(said.matches("Pushed ref ").count(), 2, "{said}");
-    let last: umiak::model::Digest = said.lines().last().expect("a line").parse().expect("a digest");
+    let said_digest: umiak::model::Digest = said.lines().last().expect("a line").parse().expect("a digest");
     let there = depot.get("app/manifests/1").expect("pushed");
-    assert_eq!(umiak::model::Digest::of(&there), last);
+    assert_eq!(umiak::model::Digest::of(&there), said_digest);
     assert_eq!(other.umiak(&["run", "--rm", &list, "echo", "linux"]).exits(0).stdout, "linux\n");
     let out = other.umiak(&["run", "--rm", "--platform", "wasi/wasm", &list]).exits(0).stdout;
     assert!(!out.is_empty() && out != "linux\n", "{out}");
