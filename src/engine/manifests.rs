@@ -276,10 +276,8 @@ impl Engine {
                 if stored.image.manifest != entry.digest {
                     return Err(gone().into());
                 }
-                let lease = self.database.lease(&content(&stored.image))?;
-                let done = runtime.block_on(pusher.image(&stored, None)).map(drop);
-                self.database.release(lease)?;
-                done
+                let send = || runtime.block_on(pusher.image(&stored, None)).map(drop);
+                self.holding(&content(&stored.image), send)
             } else {
                 runtime.block_on(pusher.take_over(list, entry))
             };

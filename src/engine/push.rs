@@ -164,9 +164,7 @@ impl Engine {
         for name in names {
             let plan = self.plan(name, options)?;
             let content = plan.images.iter().flat_map(|stored| content(&stored.image)).collect::<Vec<_>>();
-            let lease = self.database.lease(&content)?;
-            let outcome = runtime.block_on(pusher.carry_out(name, plan));
-            self.database.release(lease)?;
+            let outcome = self.holding(&content, || runtime.block_on(pusher.carry_out(name, plan)));
             let done = outcome.map_err(|error| denied(&client, error, name))?;
             let news = Event::new(EventType::Image, "push", name.to_string());
             self.database.note(&[news.with("name", name.familiar_name())])?;

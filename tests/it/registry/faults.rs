@@ -107,7 +107,7 @@ fn a_push_that_is_killed_leaves_nothing_in_the_way() {
     let name = format!("{}/killed", depot.address());
     have(&host, &name, 8_000_000);
     let config = host.dir().join("config.toml");
-    std::fs::write(&config, "[push]\nbandwidth = \"2m\"\n").expect("written");
+    std::fs::write(&config, "[push]\nbandwidth = \"2MB\"\n").expect("written");
     let path = config.to_str().expect("text");
     let mut child = host.command(&["--config", path, "push", &name]).spawn().expect("umiak starts");
     while !depot.asked().iter().any(|one| one.method == "POST") {
