@@ -3,6 +3,7 @@ mod attach;
 mod control;
 mod cp;
 mod crash;
+mod events;
 mod faults;
 mod flags;
 mod health;
