@@ -112,7 +112,8 @@ fn join(guest: &Guest, bridge: &str, number: u8, address: &str, gateway: &str) {
 }
 
 fn put(bridges: Vec<BridgeRules>, ports: Vec<PortRule>) {
-    net::replace("test", &Rules { bridges, ports }, net::generation().expect("a generation")).expect("replaced");
+    net::replace("test", &Rules { bridges, ports }, net::generation().expect("a generation"))
+        .expect("replaced");
 }
 
 fn published(protocol: u8, address: &str, port: u16, target: &str) -> PortRule {

@@ -28,7 +28,11 @@ impl Wanted {
         Ok(Self { filters, until })
     }
 
-    pub(super) fn takes(&self, created: Timestamp, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub(super) fn takes(
+        &self,
+        created: Timestamp,
+        labels: &std::collections::BTreeMap<String, String>,
+    ) -> bool {
         self.until.is_none_or(|until| created < until) && self.filters.pass_labels(labels)
     }
 }

@@ -69,7 +69,10 @@ pub(super) struct Ps {
 
 impl Execute for Ps {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let filters = Filters::parse(&self.filter, &["id", "name", "label", "status", "exited", "ancestor", "network"])?;
+        let filters = Filters::parse(
+            &self.filter,
+            &["id", "name", "label", "status", "exited", "ancestor", "network"],
+        )?;
         let flag = |value: &str, rule: &str| Fault::Flag {
             flag: "--filter",
             value: value.to_owned(),
@@ -93,10 +96,8 @@ impl Execute for Ps {
         }
         views.truncate(last.unwrap_or(usize::MAX));
         let now = Timestamp::now();
-        let rows: Vec<Row> = views
-            .iter()
-            .map(|view| row(view, of(&connections, view), now, self.no_trunc))
-            .collect();
+        let rows: Vec<Row> =
+            views.iter().map(|view| row(view, of(&connections, view), now, self.no_trunc)).collect();
         printer.write(render(&rows, COLUMNS, &self.format, self.quiet)?.as_bytes())?;
         Ok(0)
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::DefaultNetwork;
 use crate::model::{
     Container, ContainerId, DEFAULT_NETWORK, Endpoint, EndpointSettings, Network, NetworkMode, PublishedPort,
     RuntimeStatus, Timestamp,
@@ -91,7 +92,8 @@ impl Engine {
     fn view_network(&self, network: Network) -> Result<NetworkView, EngineError> {
         let mut containers = Vec::new();
         for endpoint in self.database.endpoints_on(&network.id)? {
-            let id: Option<ContainerId> = endpoint.container.parse().ok().filter(|_| endpoint.lease.is_some());
+            let id: Option<ContainerId> =
+                endpoint.container.parse().ok().filter(|_| endpoint.lease.is_some());
             let Some(id) = id else { continue };
             if let Some(container) = self.database.container(&id)? {
                 containers.push((container.name, endpoint));
@@ -208,13 +210,17 @@ impl Engine {
     /// Replaces what was typed by networks' names, in a record that is being made.
     pub(super) fn resolve_networks(&self, container: &mut Container) -> Result<(), EngineError> {
         let host = &mut container.host;
-        let linux = container.executor.name == crate::executor::linux::NAME;
+        let linux =
+            container.platform.os == "linux" && container.executor.name != crate::executor::wasm::NAME;
         let may = cfg!(target_os = "linux") && super::rootless::is_root();
         if host.network == NetworkMode::Default {
-            if linux && may {
+            // Whoever publishes a port means a network.
+            let publishes = !host.ports.is_empty() || host.publish_all;
+            let wanted = self.config.default_network == DefaultNetwork::Bridge || publishes;
+            if linux && may && wanted {
                 host.network = NetworkMode::Named(DEFAULT_NETWORK.to_owned());
             } else {
-                if !host.ports.is_empty() || host.publish_all {
+                if publishes {
                     return Err(NetworkError::Root { what: "publishing ports" }.into());
                 }
                 host.network = NetworkMode::None;
@@ -241,7 +247,10 @@ impl Engine {
                 return Err(NetworkError::Invalid { message }.into());
             }
             if matches!(network.name.as_str(), "host" | "none") {
-                let message = format!("container cannot be disconnected from host network or connected to it: {}", network.name);
+                let message = format!(
+                    "container cannot be disconnected from host network or connected to it: {}",
+                    network.name
+                );
                 return Err(NetworkError::Invalid { message }.into());
             }
             host.networks[at].network = network.name;
@@ -317,9 +326,15 @@ fn join(networks: &[Network], endpoint: Endpoint) -> Connection {
 /// Docker's rules for containers that share what is not theirs.
 fn changeable(container: &Container, network: &Network) -> Result<(), EngineError> {
     let message = match (&container.host.network, network.name.as_str()) {
-        (NetworkMode::Container(_), _) => "container sharing network namespace with another container or host cannot be connected to any other network",
-        (NetworkMode::Host, _) => "container cannot be disconnected from host network or connected to host network",
-        (_, "host" | "none") => "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        (NetworkMode::Container(_), _) => {
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        }
+        (NetworkMode::Host, _) => {
+            "container cannot be disconnected from host network or connected to host network"
+        }
+        (_, "host" | "none") => {
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        }
         _ => return Ok(()),
     };
     Err(NetworkError::Invalid { message: message.to_owned() }.into())

@@ -48,7 +48,9 @@ pub enum NetworkError {
     #[error("all predefined address pools have been fully subnetted")]
     NoSubnet,
     /// Two networks would share addresses.
-    #[error("invalid pool request: Pool overlaps with other one on this address space: {subnet} and {other} of network {network}")]
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {subnet} and {other} of network {network}"
+    )]
     Overlap {
         /// The new one.
         subnet: Subnet,
@@ -84,7 +86,9 @@ pub enum NetworkError {
         address: IpAddr,
     },
     /// An address on a network whose subnet nobody chose.
-    #[error("invalid config for network: user specified IP address is supported only when connecting to networks with user configured subnets")]
+    #[error(
+        "invalid config for network: user specified IP address is supported only when connecting to networks with user configured subnets"
+    )]
     NotChosen,
     /// An address that no container gets.
     #[error("Address already in use: {address} is the network's own")]
@@ -168,7 +172,9 @@ impl Kind for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::State(error) => error.kind(),
-            Self::Name(_) | Self::Invalid { .. } | Self::Outside { .. } | Self::NotChosen => ErrorKind::InvalidInput,
+            Self::Name(_) | Self::Invalid { .. } | Self::Outside { .. } | Self::NotChosen => {
+                ErrorKind::InvalidInput
+            }
             Self::Overlap { .. }
             | Self::Route { .. }
             | Self::Reserved { .. }
@@ -177,7 +183,9 @@ impl Kind for NetworkError {
             Self::NoSubnet | Self::UsedUp { .. } | Self::File { .. } => ErrorKind::Unavailable,
             Self::Predefined { .. } | Self::Root { .. } => ErrorKind::Forbidden,
             Self::Unsupported => ErrorKind::Unsupported,
-            Self::Kernel { source, .. } | Self::Firewall { source, .. } | Self::Port { source, .. } => class(source),
+            Self::Kernel { source, .. } | Self::Firewall { source, .. } | Self::Port { source, .. } => {
+                class(source)
+            }
         }
     }
 
@@ -193,7 +201,9 @@ impl Kind for NetworkError {
             Self::Kernel { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "networks need CAP_NET_ADMIN: run as root"
             }
-            Self::NoSubnet => "remove networks that nobody uses (`umiak network prune`), or name a subnet with --subnet",
+            Self::NoSubnet => {
+                "remove networks that nobody uses (`umiak network prune`), or name a subnet with --subnet"
+            }
             Self::Overlap { .. } => "choose another subnet, or remove the other network",
             Self::Route { .. } => "make the network with another `--subnet`, or remove the route",
             Self::UsedUp { .. } => "remove containers of this network, or make one with a larger subnet",

@@ -144,7 +144,12 @@ impl Kernel {
 
     /// Gives a container addresses and ports, and brings its networks up. One that is started `again` has its ports already. What
     /// fails leaves nothing.
-    pub fn attach(&self, database: &Database, container: &Container, again: bool) -> Result<Attached, NetworkError> {
+    pub fn attach(
+        &self,
+        database: &Database,
+        container: &Container,
+        again: bool,
+    ) -> Result<Attached, NetworkError> {
         let lock = lock()?;
         let outcome = self.attach_locked(database, container, again);
         if outcome.is_err() {
@@ -221,7 +226,7 @@ impl Kernel {
         if ours {
             return net::ensure_bridge(&bridge(network)).map_err(refused);
         }
-        let network = self.without_clash(database, network, all)?;
+        let network = without_clash(database, network, all)?;
         up.bridges.push(name.clone());
         self.write(up)?;
         match net::ensure_bridge(&bridge(&network)).map_err(refused) {
@@ -234,29 +239,6 @@ impl Kernel {
                 Err(NetworkError::kernel("making the bridge", &name)(exists))
             }
         }
-    }
-
-    /// The network with a subnet that the host has no route to: another one, where nobody chose it.
-    fn without_clash(&self, database: &Database, network: &Network, all: &[Network]) -> Result<Network, NetworkError> {
-        let routes = routes()?;
-        let clash = |pool: &crate::model::Pool| {
-            let route = routes.iter().find(|route| route.overlaps(pool.subnet))?;
-            Some((pool.subnet, *route))
-        };
-        let Some((subnet, route)) = network.pools.iter().find_map(clash) else { return Ok(network.clone()) };
-        if network.chosen_by_user || subnet.address.is_ipv6() {
-            return Err(NetworkError::Route { subnet, route, network: network.name.clone() });
-        }
-        let others = all.iter().filter(|other| other.id != network.id);
-        let taken: Vec<_> = others
-            .flat_map(|other| other.pools.iter().map(|pool| pool.subnet))
-            .chain(routes.iter().copied())
-            .collect();
-        let mut moved = network.clone();
-        moved.pools.retain(|pool| pool.subnet.address.is_ipv6());
-        moved.pools.insert(0, pool::pool(pool::free_subnet(&taken)?));
-        database.set_network(&moved)?;
-        Ok(moved)
     }
 
     /// Writes the rules, where they may not be there.
@@ -331,8 +313,11 @@ impl Kernel {
                 && let Some(next) = gateway(left, ipv6)
                 && let Some(port) = port(next, left)
             {
-                let gateways: Vec<_> = port.gateways.into_iter().filter(|one| one.is_ipv6() == ipv6).collect();
-                Namespace::of(pid).and_then(|namespace| namespace.route(&port.there, &gateways)).map_err(refused)?;
+                let gateways: Vec<_> =
+                    port.gateways.into_iter().filter(|one| one.is_ipv6() == ipv6).collect();
+                Namespace::of(pid)
+                    .and_then(|namespace| namespace.route(&port.there, &gateways))
+                    .map_err(refused)?;
             }
         }
         Ok(())
@@ -399,6 +384,29 @@ impl Kernel {
     }
 }
 
+/// The network with a subnet that the host has no route to: another one, where nobody chose it.
+fn without_clash(database: &Database, network: &Network, all: &[Network]) -> Result<Network, NetworkError> {
+    let routes = routes()?;
+    let clash = |pool: &crate::model::Pool| {
+        let route = routes.iter().find(|route| route.overlaps(pool.subnet))?;
+        Some((pool.subnet, *route))
+    };
+    let Some((subnet, route)) = network.pools.iter().find_map(clash) else { return Ok(network.clone()) };
+    if network.chosen_by_user || subnet.address.is_ipv6() {
+        return Err(NetworkError::Route { subnet, route, network: network.name.clone() });
+    }
+    let others = all.iter().filter(|other| other.id != network.id);
+    let taken: Vec<_> = others
+        .flat_map(|other| other.pools.iter().map(|pool| pool.subnet))
+        .chain(routes.iter().copied())
+        .collect();
+    let mut moved = network.clone();
+    moved.pools.retain(|pool| pool.subnet.address.is_ipv6());
+    moved.pools.insert(0, pool::pool(pool::free_subnet(&taken)?));
+    database.set_network(&moved)?;
+    Ok(moved)
+}
+
 /// What the kernel is told of one connection.
 fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
     let (network, endpoint) = one;
@@ -406,7 +414,8 @@ fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
     let with_bits = |address: IpAddr| Some((address, network.pool(address.is_ipv6())?.subnet.bits));
     let addresses = [lease.ipv4.map(IpAddr::from), lease.ipv6.map(IpAddr::from)];
     let mut addresses: Vec<_> = addresses.into_iter().flatten().filter_map(with_bits).collect();
-    addresses.extend(endpoint.settings.link_local.iter().map(|one| (*one, if one.is_ipv4() { 16 } else { 64 })));
+    addresses
+        .extend(endpoint.settings.link_local.iter().map(|one| (*one, if one.is_ipv4() { 16 } else { 64 })));
     let leads = |ipv6: &bool| gateway(all, *ipv6).is_some_and(|(other, _)| other.id == network.id);
     let gateways = [false, true].into_iter().filter(leads);
     Some(Port {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::{
-    DEFAULT_NETWORK, Network, NetworkDriver, Pool, Subnet, Timestamp, check_network_name,
-};
+use crate::model::{DEFAULT_NETWORK, Network, NetworkDriver, Pool, Subnet, Timestamp, check_network_name};
 
 use super::{NetworkError, pool};
 
@@ -19,6 +17,10 @@ pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 /// The option for the largest packet.
 pub const MTU: &str = "com.docker.network.driver.mtu";
+
+/// What Go reads as a truth value.
+const BOOLEANS: [&str; 12] =
+    ["true", "false", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False"];
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +87,11 @@ pub fn network(
             let message = format!("only one instance of \"{}\" network is allowed", wish.driver);
             return Err(NetworkError::Predefined { message });
         }
-        driver => return invalid(format!("could not find plugin {driver} in v1 plugin registry: plugin not found")),
+        driver => {
+            return invalid(format!(
+                "could not find plugin {driver} in v1 plugin registry: plugin not found"
+            ));
+        }
     }
     check_options(&wish.options, others)?;
     let mut pools = pools(wish)?;
@@ -134,8 +140,11 @@ fn check_options(options: &BTreeMap<String, String>, others: &[Network]) -> Resu
         match key.as_str() {
             BRIDGE_NAME => {
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-                if value.is_empty() || value.len() > 15 || !value.bytes().all(plain) || value.starts_with('.') {
-                    return invalid(format!("invalid bridge name {value:?}: 1 to 15 letters, digits, `_`, `.`, `-`"));
+                if value.is_empty() || value.len() > 15 || !value.bytes().all(plain) || value.starts_with('.')
+                {
+                    return invalid(format!(
+                        "invalid bridge name {value:?}: 1 to 15 letters, digits, `_`, `.`, `-`"
+                    ));
                 }
                 if let Some(other) = others.iter().find(|other| super::bridge_name(other) == *value) {
                     return invalid(format!("bridge name {value} already used by network {}", other.name));
@@ -143,18 +152,11 @@ fn check_options(options: &BTreeMap<String, String>, others: &[Network]) -> Resu
             }
             MTU if value.parse::<u32>().is_ok_and(|mtu| (68..=65535).contains(&mtu)) => {}
             MTU => return invalid(format!("invalid MTU {value}: 68 to 65535")),
-            HOST_BINDING => {
-                if value.parse::<std::net::Ipv4Addr>().is_err() {
-                    return invalid(format!("invalid IPv4 address {value} of {HOST_BINDING}"));
-                }
+            HOST_BINDING if value.parse::<std::net::Ipv4Addr>().is_err() => {
+                return invalid(format!("invalid IPv4 address {value} of {HOST_BINDING}"));
             }
-            ICC | MASQUERADE => {
-                if !matches!(
-                    value.as_str(),
-                    "true" | "false" | "1" | "0" | "t" | "f" | "T" | "F" | "TRUE" | "FALSE" | "True" | "False"
-                ) {
-                    return invalid(format!("invalid value {value:?} of {key}: true or false"));
-                }
+            ICC | MASQUERADE if !BOOLEANS.contains(&value.as_str()) => {
+                return invalid(format!("invalid value {value:?} of {key}: true or false"));
             }
             // As docker: labels of other programs (compose) travel here as well.
             _ => {}
@@ -170,7 +172,9 @@ fn pools(wish: &NetworkWish) -> Result<Vec<Pool>, NetworkError> {
         let subnet = subnet(text)?;
         if let Some(other) = pools.iter().find(|other| other.subnet.overlaps(subnet)) {
             let own = other.subnet;
-            return invalid(format!("multiple overlapping subnet configuration is not supported: {own} and {subnet}"));
+            return invalid(format!(
+                "multiple overlapping subnet configuration is not supported: {own} and {subnet}"
+            ));
         }
         if pools.iter().any(|other| other.subnet.address.is_ipv4() == subnet.address.is_ipv4()) {
             return invalid("bridge driver doesn't support multiple subnets");
@@ -185,7 +189,10 @@ fn pools(wish: &NetworkWish) -> Result<Vec<Pool>, NetworkError> {
         match pools.iter_mut().find(|pool| pool.subnet.covers(range)) {
             None => return invalid(format!("no matching subnet for range {text}")),
             Some(pool) if pool.range.is_some() => {
-                return invalid(format!("cannot configure multiple ranges ({text}) on the same subnet ({})", pool.subnet));
+                return invalid(format!(
+                    "cannot configure multiple ranges ({text}) on the same subnet ({})",
+                    pool.subnet
+                ));
             }
             Some(pool) => pool.range = Some(range),
         }
@@ -253,11 +260,7 @@ pub fn predefined(
     if let Some(name) = bridge_name {
         default.options.insert(BRIDGE_NAME.to_owned(), name.to_owned());
     }
-    Ok(vec![
-        default,
-        plain(host, "host", NetworkDriver::Host),
-        plain(none, "none", NetworkDriver::Null),
-    ])
+    Ok(vec![default, plain(host, "host", NetworkDriver::Host), plain(none, "none", NetworkDriver::Null)])
 }
 
 #[cfg(test)]
@@ -286,7 +289,8 @@ mod tests {
         assert_eq!(first.pools[0].subnet.to_string(), "172.18.0.0/16");
         assert_eq!(first.pools[0].gateway.unwrap().to_string(), "172.18.0.1");
         assert!(!first.chosen_by_user && !first.ipv6);
-        let second = made(&wish(|w| (w.name, w.ipv6) = ("back".into(), true)), std::slice::from_ref(&first)).unwrap();
+        let second =
+            made(&wish(|w| (w.name, w.ipv6) = ("back".into(), true)), std::slice::from_ref(&first)).unwrap();
         assert_eq!(second.pools[0].subnet.to_string(), "172.19.0.0/16");
         assert_eq!(second.pools[1].subnet.to_string(), "fd01:2345:6789:abcd::/64");
         let named = made(
@@ -301,7 +305,10 @@ mod tests {
         .unwrap();
         assert!(named.chosen_by_user && named.ipv6);
         let pool = named.pool(false).unwrap();
-        assert_eq!((pool.subnet.to_string(), pool.gateway.unwrap().to_string()), ("10.5.0.0/24".into(), "10.5.0.254".into()));
+        assert_eq!(
+            (pool.subnet.to_string(), pool.gateway.unwrap().to_string()),
+            ("10.5.0.0/24".into(), "10.5.0.254".into())
+        );
         assert_eq!((pool.range.unwrap().to_string(), pool.auxiliary.len()), ("10.5.0.128/25".into(), 1));
         assert_eq!(named.pool(true).unwrap().gateway.unwrap().to_string(), "fd00:5::1");
         let v6 = made(&wish(|w| (w.no_ipv4, w.ipv6) = (true, true)), &[]).unwrap();
@@ -312,17 +319,32 @@ mod tests {
     fn what_cannot_be_is_refused_in_dockers_words() {
         type Change = fn(&mut NetworkWish);
         let cases: &[(Change, &str)] = &[
-            (|w| w.name = "a b".into(), "invalid network name \"a b\": only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"),
+            (
+                |w| w.name = "a b".into(),
+                "invalid network name \"a b\": only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
+            ),
             (|w| w.name = "host".into(), "operation is not permitted on predefined host network"),
             (|w| w.name = "there".into(), "network with name there already exists"),
-            (|w| w.driver = "moon".into(), "could not find plugin moon in v1 plugin registry: plugin not found"),
+            (
+                |w| w.driver = "moon".into(),
+                "could not find plugin moon in v1 plugin registry: plugin not found",
+            ),
             (|w| w.driver = "host".into(), "only one instance of \"host\" network is allowed"),
             (|w| w.subnets = texts(&["10.0.0.0"]), "invalid subnet 10.0.0.0: invalid CIDR address: 10.0.0.0"),
-            (|w| w.subnets = texts(&["10.0.0.0/31"]), "subnet 10.0.0.0/31 has no room for a gateway and a container"),
-            (|w| w.subnets = texts(&["10.0.0.0/24", "10.1.0.0/24"]), "bridge driver doesn't support multiple subnets"),
+            (
+                |w| w.subnets = texts(&["10.0.0.0/31"]),
+                "subnet 10.0.0.0/31 has no room for a gateway and a container",
+            ),
+            (
+                |w| w.subnets = texts(&["10.0.0.0/24", "10.1.0.0/24"]),
+                "bridge driver doesn't support multiple subnets",
+            ),
             (|w| w.gateways = texts(&["10.0.0.1"]), "no matching subnet for gateway 10.0.0.1"),
             (|w| w.ranges = texts(&["10.0.0.0/25"]), "no matching subnet for range 10.0.0.0/25"),
-            (|w| w.auxiliary = [("a".into(), "10.0.0.1".into())].into(), "no matching subnet for aux-address 10.0.0.1"),
+            (
+                |w| w.auxiliary = [("a".into(), "10.0.0.1".into())].into(),
+                "no matching subnet for aux-address 10.0.0.1",
+            ),
             (
                 |w| w.subnets = texts(&["172.18.0.0/24"]),
                 "invalid pool request: Pool overlaps with other one on this address space: 172.18.0.0/24 and 172.18.0.0/16 of \

@@ -62,7 +62,8 @@ fn is_reserved(pool: &Pool, address: IpAddr) -> bool {
     let subnet = pool.subnet;
     // Of networks of one or two addresses each is a host's (RFC 3021).
     let edges = subnet.host_bits() > 1;
-    let last = number(subnet.address) + ((1_u128.checked_shl(subnet.host_bits().into()).unwrap_or(0)).wrapping_sub(1));
+    let last = number(subnet.address)
+        + ((1_u128.checked_shl(subnet.host_bits().into()).unwrap_or(0)).wrapping_sub(1));
     let broadcast = edges && subnet.address.is_ipv4() && number(address) == last;
     (edges && address == subnet.address)
         || broadcast
@@ -177,7 +178,8 @@ mod tests {
     #[test]
     fn the_lowest_free_address_is_taken() {
         let plain = pool("10.0.0.0/29".parse().unwrap());
-        let free = |pool: &Pool, taken: &[&str]| free_address(pool, &addresses(taken)).map(|one| one.to_string());
+        let free =
+            |pool: &Pool, taken: &[&str]| free_address(pool, &addresses(taken)).map(|one| one.to_string());
         assert_eq!(free(&plain, &[]).as_deref(), Some("10.0.0.2"));
         assert_eq!(free(&plain, &["10.0.0.2", "10.0.0.4"]).as_deref(), Some("10.0.0.3"));
         assert_eq!(free(&plain, &["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]), None);
@@ -189,9 +191,11 @@ mod tests {
         let ranged = Pool { range: Some("10.0.0.4/31".parse().unwrap()), ..plain.clone() };
         assert_eq!(free(&ranged, &["10.0.0.2", "10.0.0.4"]).as_deref(), Some("10.0.0.5"));
         assert_eq!(free(&ranged, &["10.0.0.2", "10.0.0.4", "10.0.0.5"]), None);
-        for (subnet, first) in
-            [("10.0.0.0/31", Some("10.0.0.0")), ("10.0.0.0/32", Some("10.0.0.0")), ("fd00::/64", Some("fd00::2"))]
-        {
+        for (subnet, first) in [
+            ("10.0.0.0/31", Some("10.0.0.0")),
+            ("10.0.0.0/32", Some("10.0.0.0")),
+            ("fd00::/64", Some("fd00::2")),
+        ] {
             let pool = Pool { gateway: nth(subnet.parse().unwrap(), 1), ..pool(subnet.parse().unwrap()) };
             assert_eq!(free(&pool, &[]).as_deref(), first, "{subnet}");
         }

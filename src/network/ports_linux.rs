@@ -39,7 +39,11 @@ pub enum Socket {
 }
 
 /// Takes all ports that a container wants, or none of them.
-pub fn hold(database: &Database, container: &Container, connected: &[Connected]) -> Result<Vec<Held>, NetworkError> {
+pub fn hold(
+    database: &Database,
+    container: &Container,
+    connected: &[Connected],
+) -> Result<Vec<Held>, NetworkError> {
     let wanted = wanted_ports(container);
     let way_out = gateway(connected, false).or_else(|| gateway(connected, true));
     // On a network that leads nowhere nothing is published, as with docker.
@@ -75,7 +79,8 @@ fn one(
     let clash = |host| {
         let others = recorded.iter().filter(|(holder, _)| holder != container.id.as_str());
         others.into_iter().find_map(|(holder, other)| {
-            let mine = addresses.iter().map(|address| port(*address, host)).find(|mine| mine.clashes(other))?;
+            let mine =
+                addresses.iter().map(|address| port(*address, host)).find(|mine| mine.clashes(other))?;
             Some((holder.clone(), mine))
         })
     };
@@ -148,7 +153,8 @@ fn bind(port: PublishedPort) -> io::Result<Held> {
     let family = if port.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let tcp = port.protocol == Protocol::Tcp;
     let kind = if tcp { SocketType::STREAM } else { SocketType::DGRAM };
-    let socket: OwnedFd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let socket: OwnedFd =
+        rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     if port.address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::endpoint::{self, Connection};
 use super::protocol::{
-    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, ProtocolError, Request, StopOrder, UpdateOrder,
+    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, ProtocolError, Request, StopOrder,
+    UpdateOrder,
 };
 use super::{ROLE, SupervisorError};
 use crate::executor::{Exit, Stats};

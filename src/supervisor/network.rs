@@ -64,11 +64,6 @@ impl Networking {
         }
     }
 
-    /// Its networks and addresses.
-    pub(super) fn connected(&self) -> &[Connected] {
-        &self.connected
-    }
-
     /// Gets addresses and ports, or sees to it that those of the last run are still good.
     pub(super) fn attach(&mut self, database: &Database) -> Result<(), ExecError> {
         if !self.container.host.network.is_networked() {
@@ -122,7 +117,12 @@ impl Networking {
     }
 
     /// Connects it with one more network while it runs, or disconnects it.
-    pub(super) fn change(&mut self, database: &Database, order: &NetworkOrder, pid: u32) -> Result<(), NetworkError> {
+    pub(super) fn change(
+        &mut self,
+        database: &Database,
+        order: &NetworkOrder,
+        pid: u32,
+    ) -> Result<(), NetworkError> {
         match order {
             NetworkOrder::Connect { network, settings } => self.plug(database, network, settings, pid),
             NetworkOrder::Disconnect { network } => self.unplug(database, network, pid),

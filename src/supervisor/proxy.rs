@@ -58,7 +58,11 @@ impl Drop for Proxy {
 }
 
 /// Passes connections on.
-pub(super) fn tcp(listener: std::net::TcpListener, port: PublishedPort, targets: Targets) -> io::Result<Proxy> {
+pub(super) fn tcp(
+    listener: std::net::TcpListener,
+    port: PublishedPort,
+    targets: Targets,
+) -> io::Result<Proxy> {
     let listener = TcpListener::from_std(listener)?;
     Ok(Proxy(tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(MOST));
@@ -197,7 +201,8 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let _proxy = udp(socket, port, targets).unwrap();
-        let (one, two) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let (one, two) =
+            (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
         for (client, word) in [(&one, b"one"), (&two, b"two"), (&one, b"uno")] {
             client.send_to(word, address).await.unwrap();
             let mut bytes = [0; 16];

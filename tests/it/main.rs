@@ -3,6 +3,7 @@
 mod cli;
 mod executor;
 mod image;
+mod network;
 mod rootless;
 mod security;
 mod support;

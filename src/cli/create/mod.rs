@@ -52,7 +52,9 @@ pub(super) fn create(
     let shown = Shown::new(printer, Target::Err);
     let progress: &dyn Progress = if flags.quiet { &Silent } else { &shown };
     let (container, _) = engine.create(&options, progress)?;
-    if container.host.network == NetworkMode::Host && (!options.host.ports.is_empty() || options.host.publish_all) {
+    if container.host.network == NetworkMode::Host
+        && (!options.host.ports.is_empty() || options.host.publish_all)
+    {
         printer.line_err("WARNING: Published ports are discarded when using host network mode")?;
     }
     if let Some(path) = &flags.cidfile {

@@ -51,12 +51,15 @@ pub(in crate::cli) struct List {
 impl Execute for List {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let filters = Filters::parse(&self.filter, &FILTERS)?;
-        let wrong = |value: &str, rule: String| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
+        let wrong =
+            |value: &str, rule: String| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
         let mut dangling = None;
         for value in filters.values("dangling") {
             dangling = Some(switch(value).map_err(|rule| wrong(value, rule))?);
         }
-        if let Some(bad) = filters.values("type").into_iter().find(|kind| !["builtin", "custom"].contains(kind)) {
+        if let Some(bad) =
+            filters.values("type").into_iter().find(|kind| !["builtin", "custom"].contains(kind))
+        {
             return Err(wrong(bad, "the types of networks are builtin and custom".to_owned()));
         }
         let mut rows = Vec::new();
@@ -69,7 +72,8 @@ impl Execute for List {
                 && filters.pass("scope", |scope| scope == "local")
                 && filters.pass("type", |wish| wish == kind)
                 && filters.pass_labels(&network.labels)
-                && dangling.is_none_or(|dangling| dangling == (view.containers.is_empty() && kind == "custom"));
+                && dangling
+                    .is_none_or(|dangling| dangling == (view.containers.is_empty() && kind == "custom"));
             if !wanted {
                 continue;
             }

@@ -172,7 +172,13 @@ pub(super) struct Connect {
     #[arg(long, value_name = "strings")]
     driver_opt: Vec<String>,
     /// Highest gw-priority provides the default gateway. Accepts positive and negative values.
-    #[arg(long, value_name = "int", allow_negative_numbers = true, default_value_t = 0, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "int",
+        allow_negative_numbers = true,
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     gw_priority: i64,
     #[arg(long, value_name = "ip", help = "IPv4 address (e.g., \"172.30.100.104\")")]
     ip: Option<String>,
@@ -207,8 +213,12 @@ impl Connect {
         };
         let mut settings = named;
         network::take(&mut settings, &plain, &[]).map_err(Fault::value)?;
-        settings.links =
-            self.link.iter().map(|text| network::link(text)).collect::<Result<_, _>>().map_err(Fault::value)?;
+        settings.links = self
+            .link
+            .iter()
+            .map(|text| network::link(text))
+            .collect::<Result<_, _>>()
+            .map_err(Fault::value)?;
         Ok(settings)
     }
 }

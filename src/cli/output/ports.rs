@@ -50,7 +50,9 @@ pub fn column(exposed: &[String], published: &[PublishedPort]) -> String {
         }
     }
     // Published ones first; of one port the addresses in order.
-    all.sort_by_key(|&(protocol, address, inner, outer)| (address.is_none(), address, protocol, inner, outer));
+    all.sort_by_key(|&(protocol, address, inner, outer)| {
+        (address.is_none(), address, protocol, inner, outer)
+    });
     let mut runs: Vec<Run> = Vec::new();
     for (protocol, address, inner, outer) in all {
         if let Some(last) = runs.last_mut() {
@@ -83,7 +85,11 @@ mod tests {
         for (exposed, published, shown) in [
             (&exposed[..], &both[..], "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443-444/tcp, 53/udp"),
             (&[], &[port("127.0.0.1", 1, 80), port("127.0.0.1", 2, 81)], "127.0.0.1:1-2->80-81/tcp"),
-            (&[], &[port("127.0.0.1", 1, 80), port("127.0.0.1", 3, 81)], "127.0.0.1:1->80/tcp, 127.0.0.1:3->81/tcp"),
+            (
+                &[],
+                &[port("127.0.0.1", 1, 80), port("127.0.0.1", 3, 81)],
+                "127.0.0.1:1->80/tcp, 127.0.0.1:3->81/tcp",
+            ),
             (&[], &[], ""),
         ] {
             assert_eq!(column(exposed, published), shown);

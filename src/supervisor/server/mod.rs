@@ -335,9 +335,7 @@ async fn attend(
                     record.update(&order);
                     work.push(Box::pin(update(task, executor, order, reply)));
                 }
-                Command::Network(order, reply) => {
-                    let _ = reply.send(change_network(record, networking, &order, task.pid()));
-                }
+                Command::Network(order, reply) => change_network(record, networking, &order, task.pid(), reply),
                 Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
                 Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
             },
@@ -351,10 +349,13 @@ fn change_network(
     networking: &mut Networking,
     order: &NetworkOrder,
     pid: u32,
-) -> Result<(), Failure> {
-    let outcome = networking.change(record.database()?, order, pid).map_err(|error| failure(&error));
+    reply: Reply<()>,
+) {
+    let changed = |database: &crate::state::Database| {
+        networking.change(database, order, pid).map_err(|error| failure(&error))
+    };
+    let _ = reply.send(record.database().and_then(changed));
     record.rest();
-    outcome
 }
 
 /// A step of the health check.
@@ -515,8 +516,9 @@ async fn stopped_meanwhile(
                     record.update(&order);
                     let _ = reply.send(Ok(()));
                 }
-                Command::Signal(_, reply) | Command::Pause(_, reply) => drop(reply.send(Err(refusal(record, why)))),
-                Command::Network(_, reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Signal(_, reply) | Command::Pause(_, reply) | Command::Network(_, reply) => {
+                    drop(reply.send(Err(refusal(record, why))));
+                }
                 Command::Stats(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Processes(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Exec(session) => drop(session.to.tell(&Event::Failed(refusal(record, why)))),

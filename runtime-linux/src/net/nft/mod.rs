@@ -22,7 +22,6 @@ use encode::{
     WIDE_2, family, from, known, link, local, published,
 };
 
-
 const PREROUTING: u32 = 0;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
