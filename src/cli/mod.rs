@@ -6,6 +6,7 @@
 
 pub mod args;
 mod attach;
+mod check;
 mod completion;
 mod confirm;
 mod cp;
@@ -24,6 +25,7 @@ mod logs;
 mod network;
 pub mod output;
 mod pause;
+mod pin;
 mod port;
 mod progress;
 mod prune;
@@ -248,15 +250,18 @@ commands! {
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
+        Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+        Unpin(pin::Unpin) = "image unpin",
     }
 }
 
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Check(check::Check) = "system check",
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",

@@ -6,5 +6,6 @@ mod image;
 mod network;
 mod rootless;
 mod security;
+mod store;
 mod support;
 mod tidy;
