@@ -5,6 +5,7 @@ mod differential;
 mod executor;
 mod image;
 mod network;
+mod registry;
 mod rootless;
 mod security;
 mod store;
