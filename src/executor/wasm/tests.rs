@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Read as _;
 #[cfg(unix)]
 use std::os::fd::OwnedFd as Owned;
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::executor::conformance::{self, Case, Subject};
-use crate::executor::{Joins, Root};
-use crate::model::{HostConfig, Kind, Platform};
+use crate::executor::{Joins, Process, Root, Stdio};
+use crate::model::{HostConfig, Kind, NetworkMode, Platform};
 
 /// What every guest begins with.
 const HEAD: &str = r#"(module
@@ -167,7 +168,7 @@ impl Subject for Wasi {
         vec![
             workload("linux/amd64", "/bin/sh", &[]),
             workload("windows/amd64", "cmd", &[]),
-            workload("wasi/wasm", "/app.wasm", &[Want::HostNetwork]),
+            workload("wasi/wasm", "/app.wasm", &[Want::Networks]),
             workload("wasi/wasm", "/app.wasm", &[Want::User]),
         ]
     }
@@ -361,10 +362,10 @@ async fn a_program_is_not_read_again_once_its_digest_is_remembered() {
 }
 
 #[tokio::test]
-async fn the_hosts_network_is_refused() {
+async fn networks_of_the_store_are_refused() {
     let subject = Wasi::new(Layout::Directory);
     let mut request = subject.create(subject.root(None), files().0);
-    request.host.network = NetworkMode::Host;
+    request.host.network = NetworkMode::Named("bridge".to_owned());
     let error = subject.open().unwrap().create(request).await.unwrap_err();
     assert!(matches!(error, ExecError::Refused(Refusal::Cannot { .. })));
 }
