@@ -83,7 +83,8 @@ impl Pace {
         let flowed = now.saturating_duration_since(self.at).as_secs_f64() * self.rate;
         self.at = now;
         self.saved = (self.saved + flowed).min(BURST.as_secs_f64() * self.rate.max(1.0)) - TICK.as_secs_f64();
-        (self.saved < 0.0).then(|| Duration::from_secs_f64((-self.saved / self.rate).min(10.0)))
+        // What is less than a nanosecond is rounding.
+        (self.saved < -1e-9).then(|| Duration::from_secs_f64((-self.saved / self.rate).min(10.0)))
     }
 }
 

@@ -335,12 +335,12 @@ fn missing_imports_are_all_named() {
         ["env.foo (func)", "wasi_unstable.fd_write (func)", "env.m (memory)"]
     );
     let component = wat::parse_str(
-        r#"(component (import "wasi:http/outgoing-handler@0.2.1" (instance)) (import "wasi:cli/exit@0.3.0" (instance))
+        r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func)))) (import "wasi:cli/exit@0.4.0" (instance (export "exit" (func))))
             (import "wasi:cli/environment@0.2.99" (instance)) (import "host" (func)))"#,
     );
     assert_eq!(
         names(&component.unwrap()),
-        ["wasi:http/outgoing-handler@0.2.1 (instance)", "wasi:cli/exit@0.3.0 (instance)", "host (func)"]
+        ["wasi:keyvalue/store@0.2.0 (instance)", "wasi:cli/exit@0.4.0 (instance)", "host (func)"]
     );
     for bytes in ["(module (func (export \"run\")))", "(component)"] {
         let error = load(&runtime(), &wat::parse_str(bytes).unwrap()).unwrap().check(None);

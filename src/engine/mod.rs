@@ -32,6 +32,7 @@ mod run;
 mod session;
 mod volumes;
 mod wants;
+mod wasm;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};

@@ -110,7 +110,6 @@ mod tests {
         let cases = vec![
             (Want::HostNetwork, host(|h| h.network = NetworkMode::Host)),
             (Want::Networks, host(|h| h.network = NetworkMode::Named("x".into()))),
-            (Want::Publish, host(|h| h.publish_all = true)),
             (Want::Capabilities, host(|h| h.cap_drop = vec!["ALL".into()])),
             (Want::Privileged, host(|h| h.privileged = true)),
             (Want::Devices, host(|h| h.device_cgroup_rules = vec!["c 1:3 r".into()])),

@@ -282,7 +282,7 @@ mod tests;
 
 /// `--allow-net`: a rule of the sandbox's, kept as given.
 pub(in crate::cli) fn destination(text: &str) -> Result<String, Refused> {
-    match text.parse::<runtime_wasm::Target>() {
+    match text.parse::<crate::executor::wasm::Target>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(Refused::text(format!("invalid destination: {error}"))),
     }

@@ -42,6 +42,8 @@ use runtime_wasm::{Runtime, SetupError};
 
 use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Task, Want, Workload};
 use crate::model::{ContainerId, ErrorKind, Packaging};
+pub use runtime_wasm::{Contents, Item, Kind, Need, Role, Target, inspect};
+
 use memo::Memo;
 use program::Loader;
 use task::{Container, WasmTask};
@@ -133,6 +135,8 @@ impl Executor for Wasm {
             preopens,
             network,
             root: Some(root),
+            id: request.id,
+            life: std::sync::Mutex::default(),
         });
         let listeners = ports::Listeners::Wanted(request.host.ports.clone());
         Ok(Box::new(WasmTask::create(&container, request.process, request.stdio, listeners)?))

@@ -17,7 +17,7 @@ use super::terminal::{self, Pty};
 use crate::executor::{
     Exec, ExecError, ExecRequest, Exit, Limits, Pause, Process, Refusal, Stdio, Task, Terminal, Usage, Want,
 };
-use crate::model::ErrorKind;
+use crate::model::{ContainerId, ErrorKind};
 
 /// What all programs of a container share.
 #[derive(Debug)]
@@ -32,6 +32,46 @@ pub(super) struct Container {
     pub(super) program: String,
     pub(super) env: Vec<String>,
     pub(super) cwd: String,
+    pub(super) id: ContainerId,
+    pub(super) life: Mutex<Life>,
+}
+
+/// What of a container changes.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    pub(super) frozen: bool,
+    /// The first program has ended.
+    over: bool,
+    /// Programs beside the first, which end with it.
+    beside: Vec<(Interrupter, Arc<AtomicU8>)>,
+}
+
+impl Container {
+    pub(super) fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends everything that runs beside the first program.
+    fn end(&self) {
+        let mut life = self.life();
+        life.over = true;
+        for (interrupter, signal) in life.beside.drain(..) {
+            let _first = signal.compare_exchange(0, SIGKILL, Ordering::SeqCst, Ordering::SeqCst);
+            interrupter.interrupt();
+        }
+    }
+
+    /// Remembers a program beside the first; one that comes too late ends at once.
+    fn join(&self, interrupter: Interrupter, signal: &Arc<AtomicU8>) {
+        let late = {
+            let mut life = self.life();
+            life.beside.push((interrupter, Arc::clone(signal)));
+            life.over
+        };
+        if late {
+            self.end();
+        }
+    }
 }
 
 impl Drop for Container {
@@ -73,6 +113,8 @@ pub(super) struct WasmTask {
     program: Program,
     terminal: Option<Pty>,
     state: Mutex<State>,
+    /// It began the container, and ends it.
+    first: bool,
     /// The signal that ends the guest; 0 for none yet.
     signal: Arc<AtomicU8>,
     exit: watch::Sender<Option<Exit>>,
@@ -99,6 +141,7 @@ impl WasmTask {
             named.insert_str(0, container.program.split('#').next().unwrap_or_default());
         }
         let Loaded { program, entry } = container.loader.load(root, &named, &process.cwd)?;
+        let first = matches!(listeners, Listeners::Wanted(_));
         let serving = match (program.role(), &entry, listeners) {
             (Role::Server, None, Listeners::Wanted(wanted)) => {
                 Some(Serving { listeners: ports::bind(&wanted)?, limits: ServeLimits::default() })
@@ -124,6 +167,7 @@ impl WasmTask {
             program,
             terminal,
             state: Mutex::new(State::Created(Box::new((grants, serving)))),
+            first,
             signal: Arc::default(),
             exit: watch::Sender::new(None),
         })
@@ -183,8 +227,15 @@ impl Task for WasmTask {
         *state = State::Started(running.interrupter());
         drop(state);
         let (signal, ended) = (Arc::clone(&self.signal), self.exit.clone());
+        if !self.first {
+            self.container.join(running.interrupter(), &signal);
+        }
+        let container = self.first.then(|| Arc::clone(&self.container));
         tokio::spawn(async move {
             let end = running.finished().await;
+            if let Some(container) = container {
+                container.end();
+            }
             ended.send_replace(Some(exit(&end, signal.load(Ordering::SeqCst))));
         });
         Ok(())
@@ -245,6 +296,15 @@ impl Task for WasmTask {
 impl Exec for WasmTask {
     /// Another module of the root, or another function of the program, under the container's grants.
     async fn exec(&self, request: ExecRequest) -> Result<Box<dyn Task>, ExecError> {
+        {
+            let life = self.container.life();
+            if life.over {
+                return Err(ExecError::NotRunning);
+            }
+            if life.frozen {
+                return Err(ExecError::Paused { id: self.container.id.clone() });
+            }
+        }
         let mut process = request.process;
         let refused = [
             (request.privileged, Want::Privileged),

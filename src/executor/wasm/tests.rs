@@ -73,6 +73,21 @@ fn module(program: &conformance::Program) -> Option<Vec<u8>> {
     })
 }
 
+/// What the suite runs in a container that runs already: in every root.
+const BESIDE: &[conformance::Program] = &[
+    conformance::Program::Succeed,
+    conformance::Program::Exit(0),
+    conformance::Program::Exit(7),
+    conformance::Program::Echo("beside"),
+    conformance::Program::CopyInput,
+    conformance::Program::Loop,
+    conformance::Program::NotExecutable,
+];
+
+fn name(program: &conformance::Program) -> String {
+    format!("{program:?}.wasm").replace(['"', '(', ')'], "-")
+}
+
 /// How the roots of a subject are made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
@@ -103,6 +118,10 @@ impl Wasi {
         }
         if let Some(file) = file {
             std::fs::write(dir.join("lower/program.wasm"), file).unwrap();
+        }
+        // What is run beside it.
+        for program in BESIDE {
+            std::fs::write(dir.join("lower").join(name(program)), module(program).unwrap()).unwrap();
         }
         match self.layout {
             Layout::Directory => Root::Directory(dir.join("lower")),
@@ -151,9 +170,17 @@ impl Subject for Wasi {
 
     fn request(&self, id: ContainerId, program: &conformance::Program, stdio: Stdio) -> Option<Create> {
         let bytes = module(program)?;
-        let missing = *program == conformance::Program::Missing;
-        let root = self.root(Some(&*bytes).filter(|_| !missing));
-        Some(Create { id, ..self.create(root, stdio) })
+        let root = self.root(None);
+        let lower = match &root {
+            Root::Directory(dir) => dir,
+            Root::Overlay { lower, .. } => &lower[0],
+        };
+        if *program != conformance::Program::Missing {
+            std::fs::write(lower.join(name(program)), bytes).unwrap();
+        }
+        let mut create = Create { id, ..self.create(root, stdio) };
+        create.process.args = vec![format!("/{}", name(program))];
+        Some(create)
     }
 
     fn has_terminals(&self) -> bool {

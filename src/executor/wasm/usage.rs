@@ -45,12 +45,14 @@ impl Usage for WasmTask {
 #[async_trait]
 impl Pause for WasmTask {
     async fn pause(&self) -> Result<(), ExecError> {
+        self.container.life().frozen = true;
         self.container.account.freeze();
         Ok(())
     }
 
     async fn unpause(&self) -> Result<(), ExecError> {
         self.container.account.thaw();
+        self.container.life().frozen = false;
         Ok(())
     }
 }

@@ -5,6 +5,8 @@ mod exec;
 mod joins;
 mod linux;
 mod wasm;
+mod wasm_grants;
+mod wasm_serve;
 
 use crate::support::{host::Host, registry, require};
 
