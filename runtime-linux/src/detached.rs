@@ -97,7 +97,8 @@ fn compose_apart(root: &OwnedFd, mounts: &[Mount], read_only: bool) -> Result<Ow
         let copy = made(crate::mounts::copy(root, true).or_else(|_| crate::mounts::source(&path, true)))?;
         crate::mounts::attach(&copy, &place).at(Step::Root, "/")?;
     }
-    let top = made(rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))?;
+    let top =
+        made(rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))?;
     let tree = Tree(top);
     for (mount, source) in mounts.iter().zip(sources) {
         crate::rootfs::user_mount(&tree, mount, source)?;

@@ -226,7 +226,9 @@ impl Account {
             let name = std::thread::Builder::new().name("wasm-ticks".to_owned()).stack_size(64 << 10);
             match name.spawn(move || shared.run(&engine)) {
                 Ok(_) => state.running = true,
-                Err(error) => tracing::warn!(%error, "no thread to meter guests: their processor time is not limited"),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread to meter guests: their processor time is not limited");
+                }
             }
         } else if state.wanted == 1 {
             ticker.changed.notify_all();
@@ -259,12 +261,15 @@ impl Account {
             }
             if *account.0.frozen.borrow() {
                 let (mut frozen, stop) = (account.frozen(), Arc::clone(&stop));
-                return Ok(UpdateDeadline::YieldCustom(1, Box::pin(async move {
-                    tokio::select! {
-                        _ = frozen.wait_for(|frozen| !frozen) => {}
-                        () = stop.set() => {}
-                    }
-                })));
+                return Ok(UpdateDeadline::YieldCustom(
+                    1,
+                    Box::pin(async move {
+                        tokio::select! {
+                            _ = frozen.wait_for(|frozen| !frozen) => {}
+                            () = stop.set() => {}
+                        }
+                    }),
+                ));
             }
             if let Some(wait) = account.charge() {
                 return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(wait))));
@@ -329,7 +334,7 @@ mod tests {
     fn idle_time_is_saved_up_to_a_burst() {
         let begun = Instant::now();
         let mut pace = Pace { rate: 1.0, saved: 0.0, at: begun };
-        let later = begun + Duration::from_secs(60);
+        let later = begun + Duration::from_mins(1);
         let free = (0..100).take_while(|_| pace.charge(later).is_none()).count();
         assert_eq!(u128::try_from(free).unwrap(), BURST.as_millis() / TICK.as_millis());
     }

@@ -267,7 +267,7 @@ impl Program {
             Code::Component(component) => {
                 let ty = component.component_type();
                 let names: Vec<&str> = ty.exports(&self.engine).map(|(name, _)| name).collect();
-                link::role(names.iter().copied())
+                link::role(&names.iter().copied())
             }
         }
     }
@@ -284,10 +284,9 @@ impl Program {
     pub(crate) fn nothing_to_run(&self) -> LinkError {
         match &self.code {
             Code::Component(component) => link::nothing_to_run(&self.engine, component),
-            Code::Core(module) => link::entry(module, None).err().unwrap_or(LinkError::NoEntry {
-                entry: "_start".to_owned(),
-                exports: Vec::new(),
-            }),
+            Code::Core(module) => link::entry(module, None)
+                .err()
+                .unwrap_or(LinkError::NoEntry { entry: "_start".to_owned(), exports: Vec::new() }),
         }
     }
 

@@ -63,13 +63,52 @@ const MOST: usize = 100_000;
 
 /// Functions of WASI p1, as the specification lists them.
 const PREVIEW1: [&str; 46] = [
-    "args_get", "args_sizes_get", "clock_res_get", "clock_time_get", "environ_get", "environ_sizes_get", "fd_advise",
-    "fd_allocate", "fd_close", "fd_datasync", "fd_fdstat_get", "fd_fdstat_set_flags", "fd_fdstat_set_rights",
-    "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times", "fd_pread", "fd_prestat_dir_name", "fd_prestat_get",
-    "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_tell", "fd_write", "path_create_directory",
-    "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink", "path_remove_directory",
-    "path_rename", "path_symlink", "path_unlink_file", "poll_oneoff", "proc_exit", "proc_raise", "random_get", "sched_yield",
-    "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
 ];
 
 /// Describes a program.
@@ -105,7 +144,7 @@ fn component_contents(imports: Vec<Item>, exports: Vec<Item>) -> Contents {
     let types_only = |item: &&Item| !item.name.starts_with("wasi:cli/types@0.3.");
     let missing = imports.iter().filter(provided).filter(types_only);
     let missing = missing.map(|item| format!("{} ({})", item.name, item.kind)).collect();
-    let role = link::role(exports.iter().map(|item| item.name.as_str()));
+    let role = link::role(&exports.iter().map(|item| item.name.as_str()));
     let imported = |prefixes: &[&str]| {
         imports.iter().any(|item| prefixes.iter().any(|prefix| item.name.starts_with(prefix)))
     };
@@ -156,7 +195,8 @@ fn sections(bytes: &[u8]) -> Result<(Vec<Item>, Vec<Item>), InspectError> {
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section.into_iter().take(MOST) {
                     let import = import?;
-                    imports.push(Item { name: import.name.name.to_owned(), kind: component(import.ty.kind()) });
+                    imports
+                        .push(Item { name: import.name.name.to_owned(), kind: component(import.ty.kind()) });
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
@@ -220,7 +260,10 @@ mod tests {
                  (import "wasi_snapshot_preview1" "fd_gone" (func)) (import "rb-js-abi-host" "eval" (func))
                  (memory (export "memory") 1) (func (export "_start")))"#,
         );
-        assert_eq!((found.kind, found.role, found.wasi.as_deref()), (Kind::CoreP1, Role::Command, Some("p1")));
+        assert_eq!(
+            (found.kind, found.role, found.wasi.as_deref()),
+            (Kind::CoreP1, Role::Command, Some("p1"))
+        );
         assert_eq!(found.missing, ["wasi_snapshot_preview1.fd_gone (func)", "rb-js-abi-host.eval (func)"]);
         assert_eq!(found.exports[0], Item { name: "memory".to_owned(), kind: "memory" });
         assert_eq!(contents("(module)").role, Role::Library);
@@ -237,7 +280,10 @@ mod tests {
                  (instance $i)
                  (export "wasi:http/incoming-handler@0.2.6" (instance $i)))"#,
         );
-        assert_eq!((found.kind, found.role, found.wasi.as_deref()), (Kind::ComponentP2, Role::Server, Some("0.2.6")));
+        assert_eq!(
+            (found.kind, found.role, found.wasi.as_deref()),
+            (Kind::ComponentP2, Role::Server, Some("0.2.6"))
+        );
         assert_eq!(found.missing, ["acme:db/x@1.0.0 (instance)"]);
         assert_eq!(found.needs, [Need::Serve, Need::Requests, Need::Sockets]);
         assert_eq!(found.imports.len(), 3);
@@ -246,6 +292,9 @@ mod tests {
     #[test]
     fn malformed_bytes_are_an_error() {
         assert!(matches!(inspect(b"\x7fELF0000"), Err(InspectError::Module(ModuleError::Precompiled))));
-        assert!(matches!(inspect(b"\0asm\x01\0\0\0\x02\xff\xff\xff\xff\xff\xff"), Err(InspectError::Malformed(_))));
+        assert!(matches!(
+            inspect(b"\0asm\x01\0\0\0\x02\xff\xff\xff\xff\xff\xff"),
+            Err(InspectError::Malformed(_))
+        ));
     }
 }

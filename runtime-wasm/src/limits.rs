@@ -89,16 +89,12 @@ impl Ledger {
         let taken = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             held.checked_add(more).filter(|sum| *sum <= limit)
         });
-        match taken {
-            Ok(before) => {
-                self.peak.fetch_max(before + more, Ordering::Relaxed);
-                true
-            }
-            Err(_) => {
-                self.refused.store(true, Ordering::Relaxed);
-                false
-            }
+        if let Ok(before) = taken {
+            self.peak.fetch_max(before + more, Ordering::Relaxed);
+        } else {
+            self.refused.store(true, Ordering::Relaxed);
         }
+        taken.is_ok()
     }
 
     fn give_back(&self, bytes: u64) {

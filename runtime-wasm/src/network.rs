@@ -91,7 +91,8 @@ impl FromStr for Target {
             None => 0..=u16::MAX,
             Some(ports) => {
                 let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-                let number = |text: &str| text.parse::<u16>().map_err(|_| fail("a port is a number up to 65535"));
+                let number =
+                    |text: &str| text.parse::<u16>().map_err(|_| fail("a port is a number up to 65535"));
                 number(first)?..=number(last)?
             }
         };
@@ -117,7 +118,8 @@ impl FromStr for Target {
 fn split(text: &str) -> Option<(String, Option<&str>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']')?;
-        let (length, ports) = rest.split_once(':').map_or((rest, None), |(length, ports)| (length, Some(ports)));
+        let (length, ports) =
+            rest.split_once(':').map_or((rest, None), |(length, ports)| (length, Some(ports)));
         return Some((format!("{address}{length}"), ports));
     }
     Some(match text.rsplit_once(':') {
@@ -211,7 +213,9 @@ impl Network {
             }
             SocketAddrUse::TcpListen => self.listens(address.port()),
             SocketAddrUse::TcpAccept => self.listen != Listen::Nothing,
-            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => self.connects(address).await || self.answers(action),
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => {
+                self.connects(address).await || self.answers(action)
+            }
             SocketAddrUse::UdpReceive => self.listen != Listen::Nothing || self.connects(address).await,
         }
     }
@@ -260,9 +264,26 @@ mod tests {
             ("[fd00::]/8:53", "[fd00::]/8:53"),
             ("localhost", "localhost"),
         ] {
-            assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(shown.to_owned()), "{text}");
+            assert_eq!(
+                text.parse::<Target>().map(|target| target.to_string()),
+                Ok(shown.to_owned()),
+                "{text}"
+            );
         }
-        for bad in ["", ":80", "a:b", "a:70000", "a:9-8", "*.example.com", "[::1", "300.1.1.1", "-a", "a..b", "a/8", "10.0.0.0/33"] {
+        for bad in [
+            "",
+            ":80",
+            "a:b",
+            "a:70000",
+            "a:9-8",
+            "*.example.com",
+            "[::1",
+            "300.1.1.1",
+            "-a",
+            "a..b",
+            "a/8",
+            "10.0.0.0/33",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }
@@ -282,7 +303,11 @@ mod tests {
             (&["*:1-2"], "[::1]:2", true),
         ] {
             let network = network(rules);
-            assert_eq!(network.permits(address(to), SocketAddrUse::TcpConnect).await, allowed, "{rules:?} {to}");
+            assert_eq!(
+                network.permits(address(to), SocketAddrUse::TcpConnect).await,
+                allowed,
+                "{rules:?} {to}"
+            );
             assert!(!network.permits(address("0.0.0.0:80"), SocketAddrUse::TcpListen).await);
         }
     }

@@ -25,10 +25,7 @@ impl Requests {
     }
 }
 
-type Sent = Result<
-    (hyper::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>),
-    Error,
->;
+type Sent = Result<(hyper::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl WasiHttpHooks for Requests {
     fn send_request(

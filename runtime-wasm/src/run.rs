@@ -183,7 +183,7 @@ impl Program {
         let linked = self.linked(grants.entry.as_deref())?;
         let account = self.account_of(&grants);
         let streams = Streams::new(&grants, self.kind())?;
-        let shared = Shared::new();
+        let shared = Shared::pending();
         let (limit, stop) = (GrantError::Limit, &shared.stop);
         let start: Start = match linked {
             Linked::Core(pre) => {
@@ -318,7 +318,7 @@ impl std::ops::Deref for Pending {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Pending {
+    pub(crate) fn pending() -> Pending {
         let (sender, done) = oneshot::channel();
         let shared = Self { stop: Arc::default(), drain: Stop::default(), done: Mutex::new(Some(sender)) };
         Pending { shared: Arc::new(shared), done }

@@ -71,9 +71,7 @@ fn cpu(resources: &Resources) -> bool {
 }
 
 fn cpu_placement(resources: &Resources) -> bool {
-    resources.cpu_shares.is_some()
-        || resources.cpuset_cpus.is_some()
-        || resources.cpuset_mems.is_some()
+    resources.cpu_shares.is_some() || resources.cpuset_cpus.is_some() || resources.cpuset_mems.is_some()
 }
 
 fn block_io(resources: &Resources) -> bool {

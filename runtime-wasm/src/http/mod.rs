@@ -69,8 +69,8 @@ impl Default for ServeLimits {
             requests: 512,
             body_bytes: 128 << 20,
             header_bytes: 64 << 10,
-            header_time: Duration::from_secs(60),
-            answer_time: Duration::from_secs(60),
+            header_time: Duration::from_mins(1),
+            answer_time: Duration::from_mins(1),
             reuse: 128,
             together: 16,
             idle_time: Duration::from_secs(1),
@@ -110,7 +110,7 @@ impl Program {
         };
         let account = self.account_of(&grants);
         let streams = Streams::new(&grants, self.kind())?;
-        let shared = Shared::new();
+        let shared = Shared::pending();
         let instances = Instances {
             engine: self.engine().clone(),
             pre,
@@ -277,7 +277,8 @@ impl Server {
         drop(tokio::time::timeout(limit, thawed).await.map_err(late)?);
         let request = self.prepare(request)?;
         // Each worker keeps the time as well; this is for one that cannot even be made.
-        let asked = tokio::time::timeout(limit + Duration::from_secs(1), self.handler.handle((), request)).await;
+        let asked =
+            tokio::time::timeout(limit + Duration::from_secs(1), self.handler.handle((), request)).await;
         let response = asked.map_err(|_| Trouble::Guest(ExpirationError.into()))?.map_err(Trouble::Guest)?;
         drop(place);
         Ok(response)
@@ -299,7 +300,9 @@ impl Server {
         let host = parts.headers.get(HOST).map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
         let authority = match (uri.authority, host) {
             (Some(authority), _) => authority,
-            (None, host) => host.unwrap_or(b"localhost").try_into().map_err(|_| bad("the host is malformed"))?,
+            (None, host) => {
+                host.unwrap_or(b"localhost").try_into().map_err(|_| bad("the host is malformed"))?
+            }
         };
         let path = uri.path_and_query.ok_or_else(|| bad("the request has no path"))?;
         let whole = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();

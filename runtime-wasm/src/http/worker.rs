@@ -60,7 +60,11 @@ impl HandlerState for Instances {
             store,
             proxy,
             view: P2::http,
-            expiration: Expiration { timer: Box::pin(tokio::time::sleep(limit)), limits: self.limits, set: None },
+            expiration: Expiration {
+                timer: Box::pin(tokio::time::sleep(limit)),
+                limits: self.limits,
+                set: None,
+            },
             state: Worker { limits: self.limits, access: self.access.clone(), _ticks: ticks },
         })
     }
@@ -74,12 +78,7 @@ pub(super) struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        state: WorkerStatus,
-        start: Instant,
-    ) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, state: WorkerStatus, start: Instant) -> Poll<()> {
         let limit = match state {
             // What answers once goes at once.
             WorkerStatus::Idle if self.limits.reuse <= 1 => Duration::ZERO,

@@ -80,10 +80,11 @@ pub enum Role {
 }
 
 /// Tells the role of a component from the names of its exports. One that can do both is a server.
-pub(crate) fn role<'a>(exports: impl Iterator<Item = &'a str> + Clone) -> Role {
+pub(crate) fn role<'a>(exports: &(impl Iterator<Item = &'a str> + Clone)) -> Role {
     let has = |wanted: &str| {
         exports.clone().any(|name| {
-            name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with("@0.2.") || rest.starts_with("@0.3."))
+            name.strip_prefix(wanted)
+                .is_some_and(|rest| rest.starts_with("@0.2.") || rest.starts_with("@0.3."))
         })
     };
     if has("wasi:http/incoming-handler") || has("wasi:http/handler") {
@@ -171,7 +172,8 @@ pub(crate) fn component(engine: &Engine, component: &Component) -> Result<Linked
                     add(&mut linker).map_err(LinkError::Mismatch)?;
                 }
             }
-            (None, ComponentItem::ComponentInstance(instance)) if interfaces::types_only(engine, instance) => {}
+            (None, ComponentItem::ComponentInstance(instance))
+                if interfaces::types_only(engine, instance) => {}
             (None, ComponentItem::Type(_)) => {}
             (_, item) => missing.push(format!("{name} ({})", item_kind(item))),
         }
@@ -182,7 +184,7 @@ pub(crate) fn component(engine: &Engine, component: &Component) -> Result<Linked
     let pre = linker.instantiate_pre(component).map_err(LinkError::Mismatch)?;
     let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
     let three = |interface: &str| names.iter().any(|name| name.starts_with(interface));
-    let export = match role(names.iter().copied()) {
+    let export = match role(&names.iter().copied()) {
         Role::Server if three("wasi:http/handler@0.3.") => {
             http3::bindings::ServicePre::new(pre.clone()).map(Export::Serve3)
         }
@@ -221,7 +223,15 @@ pub(crate) fn entry(module: &Module, name: Option<&str>) -> Result<(), LinkError
     let function = module.get_export(name.unwrap_or("_start")).and_then(|ty| ty.func().cloned());
     let numbers = |ty: &wasmtime::FuncType| {
         let mut types = ty.params().chain(ty.results());
-        types.all(|ty| matches!(ty, wasmtime::ValType::I32 | wasmtime::ValType::I64 | wasmtime::ValType::F32 | wasmtime::ValType::F64))
+        types.all(|ty| {
+            matches!(
+                ty,
+                wasmtime::ValType::I32
+                    | wasmtime::ValType::I64
+                    | wasmtime::ValType::F32
+                    | wasmtime::ValType::F64
+            )
+        })
     };
     let callable = function.is_some_and(|ty| match name {
         None => ty.params().len() == 0 && ty.results().len() == 0,
@@ -253,7 +263,7 @@ mod tests {
             (&["wasi:cli/run@0.1.0", "add"], Role::Library),
             (&[], Role::Library),
         ] {
-            assert_eq!(role(exports.iter().copied()), expected, "{exports:?}");
+            assert_eq!(role(&exports.iter().copied()), expected, "{exports:?}");
         }
     }
 }

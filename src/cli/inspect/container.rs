@@ -13,8 +13,8 @@ use crate::cli::output::human;
 use crate::engine::Connections;
 use crate::executor::wasm;
 use crate::model::{
-    Container, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount, MountSource,
-    NamespaceMode, NetworkMode, Propagation, RestartPolicy, UserNamespace,
+    Container, ExecutorChoice, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount,
+    MountSource, NamespaceMode, NetworkMode, Propagation, RestartPolicy, UserNamespace,
 };
 
 /// What docker hides and protects of `/proc` and `/sys`.
@@ -63,7 +63,7 @@ pub(super) fn container(
         "Driver": "overlay2",
         "Platform": container.platform.os,
         "ImagePlatform": container.platform.to_string(),
-        "Executor": { "Name": container.executor.name, "Reason": container.executor.reason },
+        "Executor": executor(&container.executor),
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": container.host.security.apparmor.clone().unwrap_or_default(),
@@ -92,7 +92,8 @@ fn grants(container: &Container) -> Value {
     let root = json!({ "Path": "/", "ReadOnly": host.read_only });
     let mounts = host.mounts.iter().map(|one| json!({ "Path": one.target, "ReadOnly": one.read_only }));
     let everywhere = host.network == NetworkMode::Host;
-    let connect = if everywhere && host.allow_net.is_empty() { vec!["*".to_owned()] } else { host.allow_net.clone() };
+    let connect =
+        if everywhere && host.allow_net.is_empty() { vec!["*".to_owned()] } else { host.allow_net.clone() };
     let listen: Vec<_> = host.ports.iter().map(|port| json!(port.container)).collect();
     json!({
         "Directories": std::iter::once(root).chain(mounts).collect::<Vec<_>>(),
@@ -102,6 +103,17 @@ fn grants(container: &Container) -> Value {
         "Memory": host.resources.memory,
         "Fuel": host.fuel,
     })
+}
+
+/// Which executor runs it and why; the installed program where it drives one.
+fn executor(choice: &ExecutorChoice) -> Value {
+    let mut value = json!({ "Name": choice.name, "Reason": choice.reason });
+    if let Some(runtime) = &choice.runtime {
+        value["Runtime"] = json!({
+            "Name": runtime.name, "Path": runtime.path, "Args": runtime.args, "Version": runtime.version,
+        });
+    }
+    value
 }
 
 fn state(container: &Container, alive: bool) -> Value {
@@ -202,7 +214,7 @@ fn host(container: &Container) -> Value {
             UserNamespace::Auto => "auto",
         },
         "ShmSize": host.shm_size.unwrap_or(64 << 20),
-        "Runtime": container.executor.name,
+        "Runtime": container.executor.runtime.as_ref().map_or(&container.executor.name, |runtime| &runtime.name),
         "Isolation": host.isolation,
         "CgroupParent": host.cgroup_parent,
         "Ulimits": host.ulimits.iter().map(|one| json!({ "Name": one.name, "Hard": one.hard, "Soft": one.soft })).collect::<Vec<_>>(),
@@ -478,7 +490,11 @@ mod tests {
             image_name: "busybox".into(),
             layers: Vec::new(),
             platform: Platform::wasi(),
-            executor: ExecutorChoice { name: "wasm".into(), reason: "it is for wasi/wasm".into() },
+            executor: ExecutorChoice {
+                name: "wasm".into(),
+                reason: "it is for wasi/wasm".into(),
+                runtime: None,
+            },
             config: ContainerConfig {
                 entrypoint: vec!["/bin/sh".into()],
                 cmd: vec!["-c".into(), "x".into()],

@@ -17,7 +17,7 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 const MAX_HOST_FILE: u64 = 1 << 20;
 
 /// Docker's defaults, and what the request says.
-pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
+pub(in crate::executor) fn plan(request: &Create) -> Result<Plan, ExecError> {
     let root = match &request.root {
         Root::Overlay { lower, upper, work } => {
             runtime_linux::Root::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
@@ -47,7 +47,7 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
 }
 
 /// The request's environment over docker's defaults. `HOME` is the runtime's: it knows the user.
-pub(super) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> {
+pub(in crate::executor) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> {
     let mut defaults = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if matches!(stdio, Stdio::Terminal(_)) {
         defaults.push("TERM=xterm".to_owned());

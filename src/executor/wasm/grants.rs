@@ -32,7 +32,8 @@ fn listen(host: &HostConfig) -> Listen {
 /// The limits; `most` is the configuration's own for memory.
 pub(super) fn limits(host: &HostConfig, most: Option<u64>) -> Limits {
     let defaults = Limits::default();
-    let files = host.ulimits.iter().find(|limit| limit.name == "nofile").and_then(|limit| limit.soft.try_into().ok());
+    let files =
+        host.ulimits.iter().find(|limit| limit.name == "nofile").and_then(|limit| limit.soft.try_into().ok());
     Limits {
         memory_bytes: host.resources.memory.or(most).unwrap_or(defaults.memory_bytes),
         cpus: cpus(&host.resources),

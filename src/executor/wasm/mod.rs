@@ -26,13 +26,13 @@ mod root;
 #[cfg(not(target_os = "linux"))]
 #[path = "root_other.rs"]
 mod root;
+mod task;
 #[cfg(unix)]
 #[path = "terminal_unix.rs"]
 mod terminal;
 #[cfg(not(unix))]
 #[path = "terminal_refused.rs"]
 mod terminal;
-mod task;
 mod usage;
 
 use std::sync::Arc;

@@ -53,7 +53,11 @@ pub(super) fn bind(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError>
         };
         let address = port.address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
         let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        return Err(ExecError::failed(kind, "publishing a port", PortError { address, ports, source: error }));
+        return Err(ExecError::failed(
+            kind,
+            "publishing a port",
+            PortError { address, ports, source: error },
+        ));
     }
     Ok(listeners)
 }

@@ -147,4 +147,3 @@ fn read(mut file: &File) -> io::Result<Vec<u8>> {
 fn absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
-

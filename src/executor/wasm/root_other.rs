@@ -63,11 +63,7 @@ impl RootDir {
             if let Err(error) = self.dir.create_dir_all(target.trim_start_matches('/')) {
                 tracing::debug!(%error, target, "no directory where something is mounted");
             }
-            preopens.push(Preopen {
-                host: source.clone(),
-                guest: target.clone(),
-                read_only: *read_only,
-            });
+            preopens.push(Preopen { host: source.clone(), guest: target.clone(), read_only: *read_only });
         }
         Ok(preopens)
     }

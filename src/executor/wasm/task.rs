@@ -306,10 +306,7 @@ impl Exec for WasmTask {
             }
         }
         let mut process = request.process;
-        let refused = [
-            (request.privileged, Want::Privileged),
-            (!process.user.is_empty(), Want::User),
-        ];
+        let refused = [(request.privileged, Want::Privileged), (!process.user.is_empty(), Want::User)];
         if let Some((_, want)) = refused.into_iter().find(|(asked, _)| *asked) {
             return Err(Refusal::Cannot { executor: NAME, what: want.describe() }.into());
         }
@@ -346,4 +343,3 @@ fn action(signal: u8) -> Option<Action> {
         65.. => None,
     }
 }
-

@@ -37,11 +37,50 @@ fn mounts_are_directories_with_just_their_right() {
     }
     let (rw, ro) = (format!("{}:/data/rw", open.display()), format!("{}:/data/ro:ro", shut.display()));
     let steps = [
-        "read", "/data/ro/there", "--", "write", "/data/rw/new", "made", "--", "write", "/data/ro/new", "no", "--",
-        "append", "/data/ro/there", "no", "--", "cut", "/data/ro/there", "--", "remove", "/data/ro/there", "--",
-        "move", "/data/ro/there", "/data/rw/stolen", "--", "move", "/data/rw/new", "/data/ro/new", "--",
-        "link", "/data/ro/there", "/data/rw/linked", "--", "mkdir", "/data/ro/dir", "--", "list", "/data", "--",
-        "list", "/data/rw", "--", "read", "data/rw/new",
+        "read",
+        "/data/ro/there",
+        "--",
+        "write",
+        "/data/rw/new",
+        "made",
+        "--",
+        "write",
+        "/data/ro/new",
+        "no",
+        "--",
+        "append",
+        "/data/ro/there",
+        "no",
+        "--",
+        "cut",
+        "/data/ro/there",
+        "--",
+        "remove",
+        "/data/ro/there",
+        "--",
+        "move",
+        "/data/ro/there",
+        "/data/rw/stolen",
+        "--",
+        "move",
+        "/data/rw/new",
+        "/data/ro/new",
+        "--",
+        "link",
+        "/data/ro/there",
+        "/data/rw/linked",
+        "--",
+        "mkdir",
+        "/data/ro/dir",
+        "--",
+        "list",
+        "/data",
+        "--",
+        "list",
+        "/data/rw",
+        "--",
+        "read",
+        "data/rw/new",
     ];
     for tag in ["tar-p1", "tar-p2", "artifact-p1"] {
         let out = does(&host, tag, &["-v", &rw, "-v", &ro], &steps).exits(0).stdout;
@@ -67,7 +106,10 @@ fn a_volume_outlives_its_containers_and_a_single_file_is_seen() {
         &host,
         "tar-p2",
         &["--mount", "type=volume,src=kept,dst=/keep,readonly", "-v", &bind],
-        &["read", "/keep/x", "--", "write", "/keep/x", "no", "--", "read", "/etc/one", "--", "append", "/etc/one", "x"],
+        &[
+            "read", "/keep/x", "--", "write", "/keep/x", "no", "--", "read", "/etc/one", "--", "append",
+            "/etc/one", "x",
+        ],
     );
     let out = out.exits(0).stdout;
     let lines: Vec<&str> = out.lines().collect();
@@ -82,8 +124,20 @@ fn memory_has_a_quota_and_a_read_only_root_is_one() {
     let host = Host::new();
     let flags = ["--read-only", "--tmpfs", "/tmp:size=1m"];
     let steps = [
-        "write", "/new", "no", "--", "fill", "/tmp/small", "500000", "--", "fill", "/tmp/large", "5000000", "--",
-        "read", "/nothing",
+        "write",
+        "/new",
+        "no",
+        "--",
+        "fill",
+        "/tmp/small",
+        "500000",
+        "--",
+        "fill",
+        "/tmp/large",
+        "5000000",
+        "--",
+        "read",
+        "/nothing",
     ];
     for tag in ["tar-p1", "tar-p2"] {
         let out = does(&host, tag, &flags, &steps).exits(0).stdout;
@@ -150,11 +204,9 @@ fn only_what_is_named_is_reached() {
     }
     let out = does(&host, "artifact-p2", &["--network", "host"], &["connect", &address]).exits(0).stdout;
     assert_eq!(out.trim_end(), "reached");
-    for (flags, resolved) in [
-        (&[][..], false),
-        (&["--allow-net", "10.0.0.0/8"], false),
-        (&["--allow-net", "localhost"], true),
-    ] {
+    for (flags, resolved) in
+        [(&[][..], false), (&["--allow-net", "10.0.0.0/8"], false), (&["--allow-net", "localhost"], true)]
+    {
         let out = does(&host, "artifact-p2", flags, &["resolve", "localhost"]).exits(0).stdout;
         assert_eq!(out.trim_end() == "resolved true", resolved, "{flags:?} {out}");
     }
@@ -222,7 +274,8 @@ fn a_container_is_paused_and_tells_what_it_uses() {
     assert_eq!(said(), before);
     host.umiak(&["unpause", "c"]).exits(0);
     assert!(moves(before));
-    let stats = host.umiak(&["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "c"]).exits(0).stdout;
+    let stats =
+        host.umiak(&["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "c"]).exits(0).stdout;
     assert!(stats.contains("MiB") && stats.contains("4GiB"), "{stats}");
     host.umiak(&["rm", "-f", "c"]).exits(0);
 }
@@ -235,8 +288,14 @@ fn another_program_or_function_runs_beside_the_first() {
     let run = ["run", "-d", "--name", "c", "-e", "A=b", "--platform", "wasi/wasm", &image, "sleep", "600000"];
     host.umiak(&run).exits(0);
     let exec = |args: &[&str]| host.umiak(&[&["exec"], args].concat());
-    assert_eq!(exec(&["c", "/app.wasm", "write", "/x", "shared", "--", "env", "A"]).exits(0).stdout, "written\nb\n");
-    assert_eq!(exec(&["-e", "A=c", "c", "app.wasm", "read", "/x", "--", "env", "A"]).exits(0).stdout, "shared\nc\n");
+    assert_eq!(
+        exec(&["c", "/app.wasm", "write", "/x", "shared", "--", "env", "A"]).exits(0).stdout,
+        "written\nb\n"
+    );
+    assert_eq!(
+        exec(&["-e", "A=c", "c", "app.wasm", "read", "/x", "--", "env", "A"]).exits(0).stdout,
+        "shared\nc\n"
+    );
     exec(&["c", "/app.wasm", "exit", "9"]).exits(9);
     exec(&["c", "/gone.wasm"]).exits(127);
     exec(&["c", "/x"]).exits(126);
@@ -250,12 +309,24 @@ fn a_health_check_is_a_program_of_the_image() {
     let host = Host::new();
     let image = image("does", "tar-p1");
     let args = [
-        "run", "-d", "--name", "c", "--platform", "wasi/wasm", "--health-interval", "100ms", "--health-cmd",
-        "none", &image, "sleep", "600000",
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--platform",
+        "wasi/wasm",
+        "--health-interval",
+        "100ms",
+        "--health-cmd",
+        "none",
+        &image,
+        "sleep",
+        "600000",
     ];
     // A shell there is none; a check must name a program.
     host.umiak(&args).exits(0);
-    let status = || host.umiak(&["inspect", "-f", "{{.State.Health.Status}}", "c"]).exits(0).text().to_owned();
+    let status =
+        || host.umiak(&["inspect", "-f", "{{.State.Health.Status}}", "c"]).exits(0).text().to_owned();
     while status() == "starting" {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }

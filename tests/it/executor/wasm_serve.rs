@@ -59,7 +59,9 @@ fn serve(host: &Host, name: &str, image: &str, flags: &[&str]) -> u16 {
 fn both_versions_answer_and_are_logged() {
     require!(root, registry);
     let host = Host::new();
-    for (name, tag, hello) in [("serve2", "artifact-p2", "hello from 0.2"), ("serve3", "artifact-p3", "hello from 0.3")] {
+    for (name, tag, hello) in
+        [("serve2", "artifact-p2", "hello from 0.2"), ("serve3", "artifact-p3", "hello from 0.3")]
+    {
         let port = serve(&host, name, &image(name, tag), &[]);
         assert_eq!(get(port, "/"), (200, hello.to_owned()));
         assert_eq!(get(port, "/trap").0, 500);
@@ -70,7 +72,10 @@ fn both_versions_answer_and_are_logged() {
         let logs = host.umiak(&["logs", name]).exits(0);
         let lines: Vec<&str> = logs.stdout.lines().collect();
         assert_eq!(lines.len(), 3, "{logs:?}");
-        assert!(lines[0].starts_with("127.0.0.1 - - [") && lines[0].contains("\"GET / HTTP/1.1\" 200 14 "), "{logs:?}");
+        assert!(
+            lines[0].starts_with("127.0.0.1 - - [") && lines[0].contains("\"GET / HTTP/1.1\" 200 14 "),
+            "{logs:?}"
+        );
         assert!(lines[1].contains("\"GET /trap HTTP/1.1\" 500 "), "{logs:?}");
         assert!(logs.stderr.contains("asked to trap") && logs.stderr.contains("wasm backtrace"), "{logs:?}");
     }
@@ -103,11 +108,18 @@ fn malformed_and_oversized_requests_are_refused() {
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", "400"),
         ("NONSENSE\r\n\r\n", "400"),
         (huge.as_str(), "431"),
-        ("POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\nConnection: close\r\n\r\n", "413"),
+        (
+            "POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\nConnection: close\r\n\r\n",
+            "413",
+        ),
         ("POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nabcde", "200"),
     ] {
         let answer = raw(port, request.as_bytes());
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{}: {answer}", &request[..request.len().min(60)]);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{}: {answer}",
+            &request[..request.len().min(60)]
+        );
     }
     assert_eq!(get(port, "/").0, 200);
     host.umiak(&["rm", "-f", "c"]).exits(0);
