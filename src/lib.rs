@@ -9,7 +9,9 @@
 //! | [`model`] | pure data and the state machine: ids, digests, platforms, images, containers |
 //! | [`mod@reference`] | names of images: parse, normalise, show, resolve |
 //! | [`config`] | the one configuration file |
+//! | [`watch`] | sleeping until a file is written to |
 //! | [`names`], [`demo`] | random names; the demo image that the binary carries |
+//! | [`failpoint`] | where tests make a process die or fail |
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |
 //! | [`store`] | blobs, unpacked layers, containers' roots: nothing visible before it is whole |
 //! | [`state`] | the metadata database |
@@ -38,6 +40,7 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod executor;
+pub mod failpoint;
 pub mod model;
 pub mod names;
 pub mod reference;
@@ -45,3 +48,4 @@ pub mod registry;
 pub mod state;
 pub mod store;
 pub mod supervisor;
+pub mod watch;

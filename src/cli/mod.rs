@@ -6,10 +6,12 @@
 
 pub mod args;
 mod attach;
+mod check;
 mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod events;
 mod exec;
 mod fault;
 mod filter;
@@ -22,6 +24,7 @@ mod kill;
 mod logs;
 pub mod output;
 mod pause;
+mod pin;
 mod port;
 mod progress;
 mod prune;
@@ -110,8 +113,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "stats", "stop",
-    "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
+    "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -187,6 +190,7 @@ commands! {
         Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
+        Events(events::Events) = "events",
     }
     groups {
         /// Manage containers
@@ -242,15 +246,19 @@ commands! {
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
+        Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+        Unpin(pin::Unpin) = "image unpin",
     }
 }
 
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Check(check::Check) = "system check",
+        Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
     }

@@ -3,12 +3,13 @@
 use clap::Args;
 
 use super::Execute;
+use super::args::moment::moment;
+use super::args::refused::Refused;
 use super::confirm::confirm;
 use super::fault::Fault;
 use super::filter::Filters;
-use super::logs::moment;
 use super::output::{Printer, human};
-use crate::engine::{Engine, ImageRemoval};
+use crate::engine::Engine;
 use crate::model::Timestamp;
 
 /// Which containers and images a prune may take.
@@ -22,7 +23,7 @@ impl Wanted {
         let filters = Filters::parse(given, &["until", "label"])?;
         let mut until = None;
         for value in filters.values("until") {
-            let wrong = |rule| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
+            let wrong = |error: Refused| Fault::Bound { flag: "until", error: error.to_string() };
             until = Some(moment(value).map_err(wrong)?);
         }
         Ok(Self { filters, until })
@@ -43,14 +44,7 @@ fn containers(engine: &Engine, printer: &Printer, wanted: &Wanted) -> Result<u64
 fn images(engine: &Engine, printer: &Printer, all: bool, wanted: &Wanted) -> Result<u64, Fault> {
     let (steps, bytes) =
         engine.prune_images(all, |view| wanted.takes(Engine::created(view), &view.image.config.labels))?;
-    let lines: Vec<_> = steps
-        .iter()
-        .map(|step| match step {
-            ImageRemoval::Untagged(name) => format!("untagged: {name}"),
-            ImageRemoval::Deleted(id) => format!("deleted: {id}"),
-        })
-        .collect();
-    list(printer, "Deleted Images:", &lines)?;
+    list(printer, "Deleted Images:", &steps)?;
     Ok(bytes)
 }
 
@@ -163,6 +157,12 @@ impl Execute for System {
             bytes += more;
         }
         bytes += images(engine, printer, self.all, &wanted)?;
+        let before = engine.content_size()?;
+        let trimmed = engine.keep_budget(&[])?;
+        if !trimmed.steps.is_empty() {
+            list(printer, "Deleted Images (disk budget):", &trimmed.steps)?;
+            bytes += before.saturating_sub(engine.content_size()?);
+        }
         reclaimed(printer, bytes)
     }
 }

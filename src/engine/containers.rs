@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::executor::{self, Settings};
-use crate::model::{Container, ContainerId, LogDriver, RuntimeStatus, Timestamp};
+use crate::model::{Container, ContainerId, Event, LogDriver, RuntimeStatus, Timestamp};
 use crate::reference::resolve;
 use crate::state::StateError;
 use crate::supervisor::{self, Claim, Liveness, LogReader, SupervisorError};
@@ -76,6 +76,7 @@ impl Engine {
 
     /// Removes a container; a running one only by force, which kills it first. `volumes`: its anonymous volumes as well.
     pub fn remove(&self, query: &str, force: bool, volumes: bool) -> Result<Removal, EngineError> {
+        self.store()?.use_reserve();
         let container = self.container(query)?.container;
         let removal = self.remove_one(query, force)?;
         if volumes {
@@ -134,7 +135,9 @@ impl Engine {
     pub(super) fn erase(&self, container: &Container) -> Result<Removal, EngineError> {
         self.sweep(container)?;
         self.store()?.snapshots().remove(&container.id)?;
-        let gone = match self.database.remove_container(&container.id) {
+        let news =
+            if container.state.status == RuntimeStatus::Running { lost(container) } else { Vec::new() };
+        let gone = match self.database.remove_container(&container.id, &news) {
             Ok(()) => Removal::Removed,
             Err(StateError::NoContainer { .. }) => Removal::AlreadyGone,
             Err(error) => return Err(error.into()),
@@ -172,6 +175,7 @@ impl Engine {
     ///
     /// Commands that change something call this; it looks only at what is recorded as running.
     pub fn reconcile(&self) -> Result<(), EngineError> {
+        self.recover();
         for mut container in self.database.containers_with_status(RuntimeStatus::Running)? {
             let run = self.run_dir(&container.id);
             if supervisor::is_alive(&run) {
@@ -188,8 +192,9 @@ impl Engine {
                 continue;
             }
             self.sweep(&container)?;
+            let news = lost(&container);
             mark_lost(&mut container);
-            self.database.set_run_state(&container.id, &container.state)?;
+            self.database.set_run_state(&container.id, &container.state, &news)?;
         }
         Ok(())
     }
@@ -263,6 +268,11 @@ fn kill_supervisor(pid: u32) {
 /// No signals here: the process has to be ended by hand, and the removal says that it does not end.
 #[cfg(not(unix))]
 fn kill_supervisor(_pid: u32) {}
+
+/// What is told of a container whose supervisor was lost: nobody knows how long it ran.
+fn lost(container: &Container) -> Vec<Event> {
+    vec![Event::container(container, "die").with("exitCode", LOST.to_string())]
+}
 
 fn mark_lost(container: &mut Container) {
     let state = &mut container.state;

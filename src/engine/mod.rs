@@ -4,6 +4,7 @@
 //! opened when something needs it. Commands of other processes work on the same files at the same time: what must be unique
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
+mod budget;
 mod check;
 mod containers;
 mod control;
@@ -14,7 +15,9 @@ pub mod copy;
 pub mod copy;
 mod create;
 mod error;
+mod events;
 mod exec;
+mod health;
 mod ids;
 mod images;
 mod inspect;
@@ -25,6 +28,7 @@ mod networks;
 pub mod progress;
 mod prune;
 mod pull;
+mod recover;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
@@ -42,12 +46,15 @@ use crate::model::ContainerId;
 use crate::state::Database;
 use crate::store::Store;
 
+pub use budget::Trimmed;
 pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
 pub use copy::{CopyError, CopyOptions};
 pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
+pub use events::{EventFilter, EventStream};
 pub use exec::ExecOptions;
+pub use health::{CheckOptions, CheckReport, Finding, Outcome};
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{HealthWish, MergeError, Wishes, merge};

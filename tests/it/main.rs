@@ -5,5 +5,6 @@ mod executor;
 mod image;
 mod rootless;
 mod security;
+mod store;
 mod support;
 mod tidy;
