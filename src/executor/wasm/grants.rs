@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn processors_are_a_number_or_a_quota() {
         let of = |nano_cpus, cpu_quota, cpu_period| {
-            cpus(&Resources { nano_cpus, cpu_quota, cpu_period, ..Resources::default() })
+            cpus(&Resources { nano_cpus, cpu_period, cpu_quota, ..Resources::default() })
         };
         assert_eq!(of(Some(1_500_000_000), None, None), Some(1.5));
         assert_eq!(of(None, Some(50_000), None), Some(0.5));
