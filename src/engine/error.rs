@@ -77,7 +77,7 @@ pub enum EngineError {
     #[error("no command specified")]
     NoCommand,
     /// The image is not in the store, and was not to be fetched.
-    #[error("no such image: {name}")]
+    #[error("No such image: {name}")]
     MissingImage { name: String },
     /// The image to remove is not there.
     #[error("No such image: {name}")]

@@ -14,6 +14,9 @@ pub mod copy;
 #[path = "copy_refused.rs"]
 pub mod copy;
 mod create;
+#[cfg_attr(target_os = "linux", path = "discarded_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "discarded_other.rs")]
+mod discarded;
 mod error;
 mod events;
 mod exec;
@@ -135,6 +138,11 @@ impl Engine {
         }
         let opened = Store::open(&self.root)?;
         Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// What is said of a container's wishes that this host lets go.
+    pub fn discarded(&self, container: &crate::model::Container) -> Vec<&'static str> {
+        discarded::discarded(&container.host.resources)
     }
 
     /// Bytes of memory of a sandboxed guest, by the configuration.
