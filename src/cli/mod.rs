@@ -21,7 +21,10 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
 pub mod output;
 mod pause;
 mod pin;
@@ -30,11 +33,13 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -113,8 +118,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "events", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
-    "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port",
+    "ps", "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -175,6 +180,10 @@ commands! {
         Cp(cp::Cp) = "cp",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
+        Login(login::Login) = "login",
+        Logout(logout::Logout) = "logout",
+        Search(search::Search) = "search",
         Images(images::Images) = "images",
         Inspect(inspect::Inspect) = "inspect",
         Logs(logs::Logs) = "logs",
@@ -199,6 +208,9 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage manifest lists: tags for several platforms
+        #[command(override_usage = "umiak manifest COMMAND")]
+        Manifest(ManifestCommand),
         /// Manage the engine
         #[command(override_usage = "umiak system COMMAND")]
         System(SystemCommand),
@@ -248,9 +260,21 @@ commands! {
         Ls(images::Images) = "images",
         Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
         Unpin(pin::Unpin) = "image unpin",
+    }
+}
+
+commands! {
+    /// Of manifest lists.
+    enum ManifestCommand {
+        Annotate(manifest::Annotate) = "manifest annotate",
+        Create(manifest::Create) = "manifest create",
+        Inspect(manifest::Inspect) = "manifest inspect",
+        Push(manifest::Push) = "manifest push",
+        Rm(manifest::Rm) = "manifest rm",
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::{ContainerId, Digest, ErrorKind, Kind};
 use crate::reference::ReferenceError;
 use crate::reference::resolve::ResolveError;
 use crate::registry::RegistryError;
+use crate::registry::credentials::CredentialError;
 use crate::state::StateError;
 use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
@@ -30,6 +31,12 @@ pub enum EngineError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Push(#[from] super::PushError),
+    #[error(transparent)]
+    ManifestList(#[from] super::ListError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -160,6 +167,9 @@ impl EngineError {
             Self::Resolve(error) => error,
             Self::Config(error) => error,
             Self::Registry(error) => error,
+            Self::Push(error) => error,
+            Self::ManifestList(error) => error,
+            Self::Credentials(error) => error,
             Self::Store(error) => error,
             Self::State(error) => error,
             Self::Select(error) => error,

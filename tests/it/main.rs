@@ -4,6 +4,7 @@ mod cli;
 mod differential;
 mod executor;
 mod image;
+mod registry;
 mod rootless;
 mod security;
 mod store;

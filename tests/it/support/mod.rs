@@ -1,7 +1,9 @@
 //! What tests share: a host of their own, a registry, and the tiers this machine can run.
 
+pub(crate) mod depot;
 pub(crate) mod host;
 pub(crate) mod ordinary;
+pub(crate) mod private;
 pub(crate) mod pty;
 pub(crate) mod registry;
 pub(crate) mod rogue;
