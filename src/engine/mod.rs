@@ -42,6 +42,7 @@ mod run;
 mod session;
 mod volumes;
 mod wants;
+mod wasm;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};

@@ -220,7 +220,8 @@ impl Engine {
             if linux && may && wanted {
                 host.network = NetworkMode::Named(DEFAULT_NETWORK.to_owned());
             } else {
-                if publishes {
+                // A sandbox publishes without a network: its supervisor listens.
+                if publishes && linux {
                     return Err(NetworkError::Root { what: "publishing ports" }.into());
                 }
                 host.network = NetworkMode::None;
