@@ -19,6 +19,9 @@ pub mod copy;
 #[cfg_attr(not(target_os = "linux"), path = "copy_archive_refused.rs")]
 mod copy_archive;
 mod create;
+#[cfg_attr(target_os = "linux", path = "discarded_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "discarded_other.rs")]
+mod discarded;
 mod error;
 mod events;
 mod exec;
@@ -29,13 +32,16 @@ mod images;
 mod inspect;
 mod instruct;
 mod joins;
+mod manifests;
 mod merge;
 mod mounts;
 mod networks;
 pub mod progress;
 mod prune;
 mod pull;
+mod push;
 mod recover;
+mod registries;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
@@ -43,6 +49,7 @@ mod run;
 mod session;
 mod volumes;
 mod wants;
+mod wasm;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -66,10 +73,13 @@ pub use health::{CheckOptions, CheckReport, Finding, Outcome};
 pub use history::HistoryStep;
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
+pub use manifests::{Annotation, InspectedManifest, ListError};
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use mounts::MountError;
-pub use networks::{Connection, Connections};
+pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
+pub use push::{PushError, PushOptions, Pushed};
+pub use registries::{RegistryNameError, registry_name};
 pub use session::{Control, Output, Session};
 pub use volumes::VolumeView;
 
@@ -146,6 +156,11 @@ impl Engine {
         Ok(self.store.get_or_init(|| opened))
     }
 
+    /// What is said of a container's wishes that this host lets go.
+    pub fn discarded(&self, container: &crate::model::Container) -> Vec<&'static str> {
+        discarded::discarded(&container.host.resources)
+    }
+
     /// Bytes of memory of a sandboxed guest, by the configuration.
     fn guest_memory(&self) -> u64 {
         self.config.wasm.memory_mib << 20
@@ -155,6 +170,14 @@ impl Engine {
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         self.run_root.join(&id.as_str()[..24])
     }
+}
+
+/// What carries out exchanges with registries, in this thread.
+fn event_loop() -> Result<tokio::runtime::Runtime, EngineError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| EngineError::Runtime { source })
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf, EngineError> {
