@@ -136,3 +136,42 @@ fn another_run_joins_those_that_run_now() {
         .fails(125, &["can't join IPC of container", "non-shareable IPC"]);
     host.umiak(&["rm", "-f", "one", "two"]).exits(0);
 }
+
+#[test]
+fn volumes_mount_what_their_options_say() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let folder = host.dir().join("folder");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("file"), "there").expect("written");
+    let device = format!("device={}", folder.display());
+    let bind = ["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, "bound"];
+    host.umiak(&bind).exits(0);
+    let tmpfs = ["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m", "memory"];
+    host.umiak(&tmpfs).exits(0);
+    let options = host.umiak(&["volume", "inspect", "-f", "{{json .Options}}", "bound"]).exits(0).stdout;
+    assert!(options.contains("\"o\":\"bind\"") && options.contains("folder"), "{options}");
+    let script = "cat /b/file; echo new > /b/new; grep ' /m tmpfs ' /proc/mounts";
+    let out = host
+        .umiak(&["run", "--rm", "-v", "bound:/b", "-v", "memory:/m", &image, "sh", "-c", script])
+        .exits(0)
+        .stdout;
+    assert!(out.starts_with("there") && out.contains("size=1024k"), "{out}");
+    assert_eq!(std::fs::read_to_string(folder.join("new")).expect("written"), "new\n");
+    // Its files are the user's: they stay when it goes.
+    host.umiak(&["volume", "rm", "bound", "memory"]).exits(0);
+    assert!(folder.join("new").exists());
+    for (options, words) in [
+        (&["-o", "bogus=1"][..], "invalid option: \"bogus\""),
+        (&["-o", "type=tmpfs"], "missing required option: \"device\""),
+        (&["-o", "type=nfs", "-o", "device=:/x", "-o", "o=addr=127.0.0.1"], "type \"nfs\" are not supported"),
+    ] {
+        host.umiak(&[&["volume", "create"], options].concat()).fails(1, &[words]);
+    }
+    let gone = ["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/no/such", "gone"];
+    host.umiak(&gone).exits(0);
+    host.umiak(&["run", "--rm", "-v", "gone:/g", &image, "true"]).fails(125, &["/no/such"]);
+    host.umiak(&["volume", "prune", "-f", "--filter", "all=1", "--filter", "label!=keep"]).exits(0);
+    assert_eq!(host.umiak(&["volume", "ls", "-q"]).exits(0).stdout, "");
+}
