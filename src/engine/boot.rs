@@ -157,11 +157,7 @@ mod tests {
                 image_name: "x".into(),
                 layers: Vec::new(),
                 platform: "linux/amd64".parse::<Platform>().unwrap(),
-                executor: ExecutorChoice {
-                    name: "linux".into(),
-                    reason: String::new(),
-                    runtime: None,
-                },
+                executor: ExecutorChoice { name: "linux".into(), reason: String::new(), runtime: None },
                 config: ContainerConfig::default(),
                 host: HostConfig { restart: policy, ..HostConfig::default() },
                 state: RunState {
