@@ -158,7 +158,7 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer, shared: Option<OwnedFd>) -> 
     let pts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
     let grouped = plan.inside.as_ref().is_none_or(|ids| ids.has_gid(5));
     let pts = if grouped { pts.as_slice() } else { &pts[..3] };
-    let shm = [("mode", Some("1777")), ("size", Some(size.as_str()))];
+    let shm = [("source", Some("shm")), ("mode", Some("1777")), ("size", Some(size.as_str()))];
     let none: &[(&str, Option<&str>)] = &[];
     let mut inner = vec![
         ("pts", "devpts", pts, NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC),

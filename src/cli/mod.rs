@@ -7,6 +7,7 @@
 pub mod args;
 mod attach;
 mod boot;
+mod check;
 mod completion;
 mod confirm;
 mod cp;
@@ -25,6 +26,7 @@ mod kill;
 mod logs;
 pub mod output;
 mod pause;
+mod pin;
 mod port;
 mod progress;
 mod prune;
@@ -263,15 +265,18 @@ commands! {
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
+        Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+        Unpin(pin::Unpin) = "image unpin",
     }
 }
 
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Check(check::Check) = "system check",
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",

@@ -13,6 +13,8 @@
 //! ca-file = "/etc/umiak/ca.pem"         # trusted for this registry besides the system's
 //! [pull]
 //! parallel = 3                          # layers downloaded at once
+//! [store]
+//! budget = "50GB"                       # most that blobs and layers take: images used longest ago go first
 //! [wasm]
 //! memory-mib = 4096                     # most linear memory of a module
 //! [runtimes.crun-debug]                 # for `--runtime crun-debug`
@@ -47,6 +49,8 @@ pub struct Config {
     pub registries: BTreeMap<String, RegistryConfig>,
     /// How images are pulled.
     pub pull: PullConfig,
+    /// What the store may take.
+    pub store: StoreConfig,
     /// What Wasm containers may use.
     pub wasm: WasmConfig,
     /// Installed OCI runtimes, by the name that `--runtime` takes.
@@ -77,6 +81,47 @@ pub struct PullConfig {
     pub parallel: usize,
 }
 
+/// What the store may take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StoreConfig {
+    /// Bytes of blobs and unpacked layers; as many as there is room for otherwise.
+    #[serde(deserialize_with = "size")]
+    pub budget: Option<u64>,
+}
+
+/// A number of bytes, or a text such as `50GB` (units of 1000) or `40GiB` (of 1024).
+fn size<'d, D: serde::Deserializer<'d>>(from: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(u64),
+        Text(String),
+    }
+    let wrong = |text: &str| {
+        serde::de::Error::custom(format!("`{text}` is not a size such as `50GB`, `40GiB` or `1000000`"))
+    };
+    let text = match Written::deserialize(from)? {
+        Written::Number(number) => return Ok(Some(number)),
+        Written::Text(text) => text,
+    };
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match text[end..].trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(wrong(&text)),
+    };
+    let number: u64 = text[..end].parse().map_err(|_| wrong(&text))?;
+    number.checked_mul(unit).map(Some).ok_or_else(|| wrong(&text))
+}
+
 /// What Wasm containers may use.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -102,6 +147,7 @@ impl Default for Config {
             aliases: built_in_aliases(),
             registries: BTreeMap::new(),
             pull: PullConfig::default(),
+            store: StoreConfig::default(),
             wasm: WasmConfig::default(),
             runtimes: BTreeMap::new(),
             userns_remap: false,
@@ -299,11 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn budgets() {
+        for (text, bytes) in [("1000", 1000), ("\"2kB\"", 2000), ("\"3 GiB\"", 3 << 30), ("\"7\"", 7)] {
+            let config = parse(&format!("[store]\nbudget = {text}\n")).unwrap();
+            assert_eq!(config.store.budget, Some(bytes), "{text}");
+        }
+        assert_eq!(parse("[store]\n").unwrap().store.budget, None);
+    }
+
+    #[test]
     fn bad_files_name_the_place() {
         for (text, message) in [
             ("\n\n[pull]\nparalel = 3\n", "line 4: unknown field `paralel`"),
             ("[pull\n", "line 1"),
             ("[aliases]\nx = \"UPPER\"\n", "line 2: invalid reference format"),
+            ("[store]\nbudget = \"5 apples\"\n", "`5 apples` is not a size"),
             ("[pull]\nparallel = 0\n", "`pull.parallel` is `0`"),
             ("[aliases]\n\"a/b\" = \"x\"\n", "`a/b`"),
             ("[registries.\"docker.io\"]\nmirrors = [\"http://x\"]\n", "`http://x`"),

@@ -77,6 +77,7 @@ impl Engine {
 
     /// Removes a container; a running one only by force, which kills it first. `volumes`: its anonymous volumes as well.
     pub fn remove(&self, query: &str, force: bool, volumes: bool) -> Result<Removal, EngineError> {
+        self.store()?.use_reserve();
         let container = self.container(query)?.container;
         let removal = self.remove_one(query, force)?;
         if volumes {
@@ -175,6 +176,7 @@ impl Engine {
     ///
     /// Commands that change something call this; it looks only at what is recorded as running.
     pub fn reconcile(&self) -> Result<(), EngineError> {
+        self.recover();
         for mut container in self.database.containers_with_status(RuntimeStatus::Running)? {
             let run = self.run_dir(&container.id);
             if supervisor::is_alive(&run) {

@@ -79,7 +79,7 @@ pub enum EngineError {
     #[error("no command specified")]
     NoCommand,
     /// The image is not in the store, and was not to be fetched.
-    #[error("no such image: {name}")]
+    #[error("No such image: {name}")]
     MissingImage { name: String },
     /// The image to remove is not there.
     #[error("No such image: {name}")]
@@ -128,6 +128,12 @@ pub enum EngineError {
         container.short()
     )]
     ImageInUse { id: Digest, container: ContainerId, running: bool },
+    /// A layer that is to be replaced is under a container's feet.
+    #[error("a running container uses the layer {}", layer.short())]
+    LayerBusy { layer: Digest },
+    /// The image is to stay.
+    #[error("unable to remove image {}: it is pinned", id.short())]
+    ImagePinned { id: Digest },
     /// Several networks' ids begin so.
     #[error("network {query} is ambiguous: several ids begin with it")]
     AmbiguousNetwork { query: String },
@@ -174,6 +180,17 @@ impl EngineError {
     }
 }
 
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 impl Kind for EngineError {
     fn kind(&self) -> ErrorKind {
         if let Some(inner) = self.inner() {
@@ -197,6 +214,8 @@ impl Kind for EngineError {
             | Self::WrongState { .. }
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }
+            | Self::LayerBusy { .. }
+            | Self::ImagePinned { .. }
             | Self::ImageInUse { .. } => ErrorKind::Conflict,
             Self::Namespace { .. } | Self::Path { .. } | Self::Random { .. } | Self::Runtime { .. } => {
                 ErrorKind::Unavailable
@@ -222,6 +241,8 @@ impl Kind for EngineError {
             Self::SeveralNames { names, .. } => vec![format!("its names are {}", names.join(", "))],
             Self::ImageInUse { running: false, .. } => vec!["remove the container first, or use -f".into()],
             Self::ImageInUse { .. } => vec!["stop and remove the container first".into()],
+            Self::LayerBusy { .. } => vec!["stop the container, and repair again".into()],
+            Self::ImagePinned { id } => vec![format!("`umiak image unpin {}` first, or use -f", id.short())],
             Self::MissingImage { name } => vec![format!("fetch it with `umiak pull {name}`")],
             Self::NoCommand => vec!["give one after the image's name".into()],
             _ => Vec::new(),

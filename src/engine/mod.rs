@@ -5,6 +5,7 @@
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
 mod boot;
+mod budget;
 mod check;
 mod containers;
 mod control;
@@ -14,9 +15,13 @@ pub mod copy;
 #[path = "copy_refused.rs"]
 pub mod copy;
 mod create;
+#[cfg_attr(target_os = "linux", path = "discarded_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "discarded_other.rs")]
+mod discarded;
 mod error;
 mod events;
 mod exec;
+mod health;
 mod ids;
 mod images;
 mod inspect;
@@ -27,6 +32,7 @@ mod networks;
 pub mod progress;
 mod prune;
 mod pull;
+mod recover;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
@@ -45,6 +51,7 @@ use crate::state::Database;
 use crate::store::Store;
 
 pub use boot::Boot;
+pub use budget::Trimmed;
 pub use check::{CheckError, check_host, check_resources};
 pub use containers::{ContainerView, Removal};
 pub use copy::{CopyError, CopyOptions};
@@ -52,6 +59,7 @@ pub use create::{CreateOptions, PullPolicy};
 pub use error::EngineError;
 pub use events::{EventFilter, EventStream};
 pub use exec::ExecOptions;
+pub use health::{CheckOptions, CheckReport, Finding, Outcome};
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{HealthWish, MergeError, Wishes, merge};
@@ -140,6 +148,11 @@ impl Engine {
         }
         let opened = Store::open(&self.root)?;
         Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// What is said of a container's wishes that this host lets go.
+    pub fn discarded(&self, container: &crate::model::Container) -> Vec<&'static str> {
+        discarded::discarded(&container.host.resources)
     }
 
     /// Bytes of memory of a sandboxed guest, by the configuration.

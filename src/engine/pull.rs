@@ -65,6 +65,7 @@ impl Engine {
             .build()
             .map_err(|source| EngineError::Runtime { source })?;
         let client = Client::new(&self.config);
+        self.recover();
         progress.pulling(reference.selector(), reference.repository());
         if let Some(pulled) = self.unchanged(reference, wanted, &runtime, &client)? {
             return Ok(pulled);
@@ -78,8 +79,8 @@ impl Engine {
             .chain([resolved.image.id.clone(), resolved.image.manifest.clone(), resolved.target.clone()])
             .collect();
         // From here to the record, garbage collection leaves these alone.
-        let lease = self.database.lease(&digests)?;
-        let outcome = self.fetch(&client, &resolved, &runtime, progress).and_then(|unpacked| {
+        let pulled = self.holding(&digests, || {
+            let unpacked = self.fetch_anew(&client, &resolved, &runtime, progress)?;
             let store = self.store()?;
             store.content().put(&resolved.manifest)?;
             store.content().put(&resolved.config)?;
@@ -89,9 +90,13 @@ impl Engine {
                 .with("name", reference.familiar_name());
             self.database.record_image(&image, Some(&reference.canonical()), &[news])?;
             Ok(Pulled { image: image.id, digest: resolved.target.clone(), status: PullStatus::Downloaded })
-        });
-        self.database.release(lease)?;
-        outcome
+        })?;
+        self.store()?.keep_reserve();
+        // The image is here: that others could not be removed for it is told, and no failure of the pull.
+        if let Err(error) = self.keep_budget(std::slice::from_ref(&pulled.image)) {
+            tracing::warn!(%error, "keeping to the disk budget");
+        }
+        Ok(pulled)
     }
 
     /// The image that the carried-along registry has of this name.
@@ -129,13 +134,34 @@ impl Engine {
         }))
     }
 
-    /// Downloads, unpacks and publishes the layers that are missing; returns the unpacked size of all.
+    /// Fetches, and once more from the beginning where bytes of an earlier download turned out to be bad: a machine that lost
+    /// its power may have kept the length of a partial file and not what was in it.
+    fn fetch_anew(
+        &self,
+        client: &Client,
+        resolved: &Resolved,
+        runtime: &tokio::runtime::Runtime,
+        progress: &dyn Progress,
+    ) -> Result<u64, EngineError> {
+        let mut stale = false;
+        match self.fetch(client, resolved, runtime, progress, &mut stale) {
+            Err(error) if stale => {
+                tracing::warn!(%error, "what an earlier download left was bad; fetching it again");
+                self.fetch(client, resolved, runtime, progress, &mut false)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Downloads, unpacks and publishes the layers that are missing; returns the unpacked size of all. `stale` is set when
+    /// bytes that were here before were refused, and have been thrown away.
     fn fetch(
         &self,
         client: &Client,
         resolved: &Resolved,
         runtime: &tokio::runtime::Runtime,
         progress: &dyn Progress,
+        stale: &mut bool,
     ) -> Result<u64, EngineError> {
         let store = self.store()?;
         let (mut parts, mut unpacked) = claim(store, &resolved.image, progress)?;
@@ -161,6 +187,7 @@ impl Engine {
             Err(error) => {
                 // Bytes that cannot be unpacked are not resumed from: the next pull gets them anew.
                 for part in parts.iter_mut().filter(|part| part.tail.lock().refused) {
+                    *stale |= part.ingest.is_resumed() && error.kind_is_input();
                     part.ingest.restart()?;
                 }
                 return Err(error);

@@ -52,6 +52,9 @@ pub(super) fn create(
     let shown = Shown::new(printer, Target::Err);
     let progress: &dyn Progress = if flags.quiet { &Silent } else { &shown };
     let (container, _) = engine.create(&options, progress)?;
+    for warning in engine.discarded(&container) {
+        printer.line_err(format!("WARNING: {warning}"))?;
+    }
     if let Some(path) = &flags.cidfile {
         let written =
             File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));

@@ -31,7 +31,7 @@ use task::LinuxTask;
 
 pub(in crate::executor) use failure::not_created;
 pub(in crate::executor) use plan::{environment, plan as plan_of};
-pub(in crate::executor) use resources::{limits, processes, stats};
+pub(in crate::executor) use resources::{changes, processes, stats};
 pub(in crate::executor) use task::Pty;
 
 /// The executor's name.

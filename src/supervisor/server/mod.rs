@@ -244,7 +244,7 @@ enum Change {
 fn refusal(record: &Record, why: &str) -> Failure {
     Failure {
         kind: ErrorKind::Conflict,
-        message: format!("container {} {why}", record.launch.container.id),
+        message: format!("Container {} {why}", record.launch.container.id),
         hints: Vec::new(),
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn tier(name: &str) -> bool {
         "rootless" => is_root() && ordinary::available(ordinary::ALONE),
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
+        "docker" => is_root() && crate::differential::available(),
         "runtimes" => {
             ["/usr/sbin/runc", "/usr/bin/crun"].iter().all(|path| std::path::Path::new(path).exists())
         }
