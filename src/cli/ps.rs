@@ -1,5 +1,7 @@
 //! `umiak ps`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
@@ -9,9 +11,9 @@ use super::filter::Filters;
 use super::flags::switch;
 use super::output::table::{Columns, render};
 use super::output::template::Row;
-use super::output::{Printer, human};
-use crate::engine::{ContainerView, Engine};
-use crate::model::{Mount, MountSource, Timestamp};
+use super::output::{Printer, human, ports as published_ports};
+use crate::engine::{Connections, ContainerView, Engine};
+use crate::model::{Container, Mount, MountSource, Timestamp};
 
 const COLUMNS: Columns = Columns {
     titles: &[
@@ -138,9 +140,10 @@ impl Execute for Ps {
         let (before, since) = (made("before")?, made("since")?);
         let mut views = engine.containers()?;
         views.sort_by_key(|view| std::cmp::Reverse(view.container.created));
+        let connections = engine.all_connections()?;
         views.retain(|view| {
             let created = view.container.created;
-            passes(view, &filters)
+            passes(view, of(&connections, view), &filters)
                 && before.iter().all(|bound| created < *bound)
                 && since.iter().all(|bound| created > *bound)
         });
@@ -156,7 +159,7 @@ impl Execute for Ps {
         let mut rows = Vec::with_capacity(views.len());
         for view in &views {
             let size = if sized { Some(engine.container_size(view)?) } else { None };
-            rows.push(row(view, now, self.no_trunc, size));
+            rows.push(row(view, of(&connections, view), now, self.no_trunc, size));
         }
         let columns = if self.size { Columns { shown: &SIZED, ..COLUMNS } } else { COLUMNS };
         printer.write(render(&rows, columns, &self.format, self.quiet)?.as_bytes())?;
@@ -193,7 +196,19 @@ fn name_matches(wish: &str, name: &str) -> bool {
     }
 }
 
-fn passes(view: &ContainerView, filters: &Filters) -> bool {
+fn of<'a>(all: &'a BTreeMap<String, Connections>, view: &ContainerView) -> Option<&'a Connections> {
+    all.get(view.container.id.as_str())
+}
+
+/// The names of the networks that a container is on.
+fn networks(container: &Container, connections: Option<&Connections>) -> Vec<String> {
+    match connections.map(|all| all.endpoints.iter().map(|one| one.name().to_owned()).collect::<Vec<_>>()) {
+        Some(names) if !names.is_empty() => names,
+        _ => vec![container.host.network.text()],
+    }
+}
+
+fn passes(view: &ContainerView, connections: Option<&Connections>, filters: &Filters) -> bool {
     let container = &view.container;
     let (config, host) = (&container.config, &container.host);
     let state = human::state(container, view.alive);
@@ -207,8 +222,9 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
     let health =
         container.state.health.as_ref().filter(|_| view.alive).map_or("none", |health| health.status.text());
     let network = |wish: &str| {
-        let first = host.network.text();
-        first == wish || host.networks.iter().any(|one| one.network == wish)
+        let ids = connections.map(|all| all.endpoints.as_slice()).unwrap_or_default();
+        networks(container, connections).iter().any(|name| name == wish)
+            || ids.iter().any(|one| wish.len() >= 4 && one.endpoint.network.starts_with(wish))
     };
     let volume = |wish: &str| {
         host.mounts
@@ -217,8 +233,9 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
     };
     let exposed = |wish: &str| config.exposed_ports.iter().any(|port| is_port(wish, port));
     let published = |wish: &str| {
-        host.ports.iter().any(|port| {
-            let numbers = port.host.map(|(first, _)| first).into_iter().chain([port.container]);
+        let ports = connections.map(|all| all.ports.as_slice()).unwrap_or_default();
+        ports.iter().any(|port| {
+            let numbers = [port.host, port.container];
             numbers.into_iter().any(|number| is_port(wish, &format!("{number}/{}", port.protocol.name())))
         })
     };
@@ -247,11 +264,16 @@ fn mount_name(mount: &Mount) -> Option<String> {
     }
 }
 
-fn row(view: &ContainerView, now: Timestamp, whole: bool, size: Option<(u64, u64)>) -> Row {
+fn row(
+    view: &ContainerView,
+    connections: Option<&Connections>,
+    now: Timestamp,
+    whole: bool,
+    size: Option<(u64, u64)>,
+) -> Row {
     let container = &view.container;
     let config = &container.config;
     let labels: Vec<_> = config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let network = container.host.network.text();
     let mounts = container.host.mounts.iter().filter_map(mount_name);
     let shown = |name: String| if whole { name } else { human::ellipsis(&name, 15) };
     let mounts: Vec<_> = mounts.map(shown).collect();
@@ -269,10 +291,15 @@ fn row(view: &ContainerView, now: Timestamp, whole: bool, size: Option<(u64, u64
         "RunningFor": human::ago(container.created, now),
         "Status": human::status(container, view.alive, now),
         "State": human::state(container, view.alive),
-        "Ports": if view.alive { config.exposed_ports.join(", ") } else { String::new() },
+        "Ports": if view.alive {
+            let published = connections.map(|all| all.ports.as_slice()).unwrap_or_default();
+            published_ports::column(&config.exposed_ports, published)
+        } else {
+            String::new()
+        },
         "Names": container.name,
         "Labels": labels.join(","),
-        "Networks": network,
+        "Networks": networks(container, connections).join(","),
         "Mounts": mounts.join(","),
         "LocalVolumes": volumes.to_string(),
         "Size": size,

@@ -8,6 +8,7 @@ use crate::model::{ContainerId, Digest, ErrorKind, Kind};
 use crate::reference::ReferenceError;
 use crate::reference::resolve::ResolveError;
 use crate::registry::RegistryError;
+use crate::registry::credentials::CredentialError;
 use crate::state::StateError;
 use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
@@ -30,6 +31,12 @@ pub enum EngineError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Push(#[from] super::PushError),
+    #[error(transparent)]
+    ManifestList(#[from] super::ListError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -54,6 +61,8 @@ pub enum EngineError {
     Merge(#[from] MergeError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
     /// A file or directory of the engine's.
     #[error("cannot use `{}`", path.display())]
     Path { path: PathBuf, source: std::io::Error },
@@ -162,6 +171,9 @@ impl EngineError {
             Self::Resolve(error) => error,
             Self::Config(error) => error,
             Self::Registry(error) => error,
+            Self::Push(error) => error,
+            Self::ManifestList(error) => error,
+            Self::Credentials(error) => error,
             Self::Store(error) => error,
             Self::State(error) => error,
             Self::Select(error) => error,
@@ -174,6 +186,7 @@ impl EngineError {
             Self::VolumeName(error) => error,
             Self::VolumeOption(error) => error,
             Self::Join(error) => error,
+            Self::Network(error) => error,
             Self::Check(error) => error,
             _ => return None,
         })

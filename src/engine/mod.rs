@@ -26,13 +26,16 @@ mod ids;
 mod images;
 mod inspect;
 mod joins;
+mod manifests;
 mod merge;
 mod mounts;
 mod networks;
 pub mod progress;
 mod prune;
 mod pull;
+mod push;
 mod recover;
+mod registries;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
@@ -41,6 +44,7 @@ mod session;
 mod usage;
 mod volumes;
 mod wants;
+mod wasm;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -62,10 +66,13 @@ pub use exec::ExecOptions;
 pub use health::{CheckOptions, CheckReport, Finding, Outcome};
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
+pub use manifests::{Annotation, InspectedManifest, ListError};
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use mounts::MountError;
-pub use networks::{Connection, Connections};
+pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
+pub use push::{PushError, PushOptions, Pushed};
+pub use registries::{RegistryNameError, registry_name};
 pub use session::{Control, Output, Session};
 pub use usage::{DiskUsage, ImageUsage};
 pub use volumes::VolumeView;
@@ -164,6 +171,14 @@ impl Engine {
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         self.run_root.join(&id.as_str()[..24])
     }
+}
+
+/// What carries out exchanges with registries, in this thread.
+fn event_loop() -> Result<tokio::runtime::Runtime, EngineError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| EngineError::Runtime { source })
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf, EngineError> {

@@ -4,6 +4,8 @@ mod cli;
 mod differential;
 mod executor;
 mod image;
+mod network;
+mod registry;
 mod rootless;
 mod security;
 mod store;
