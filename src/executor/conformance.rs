@@ -496,6 +496,7 @@ mod tests {
                 exe: "umiak".into(),
                 cache: "cache".into(),
                 guest_memory: None,
+                own_process: false,
                 scratch: "scratch".into(),
                 runtime: None,
             })

@@ -246,6 +246,8 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Bytes of memory that a sandbox of our own gives a guest at the most; `None` for the sandbox's default.
     pub guest_memory: Option<u64>,
+    /// This process is a container's own, and may give up for good what it needs no more.
+    pub own_process: bool,
     /// The container's own directory ([`Create::scratch`]), which may be gone when a task is swept.
     pub scratch: PathBuf,
     /// The installed program that the executor drives, if it drives one.

@@ -165,6 +165,7 @@ impl Subject for Wasi {
             exe: "umiak".into(),
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            own_process: false,
             scratch: self.dir.path().to_owned(),
             runtime: None,
         })

@@ -187,6 +187,7 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
         exe: launch.exe.clone(),
         cache: launch.root.join("cache"),
         guest_memory: launch.guest_memory,
+        own_process: true,
         scratch: launch.run.clone(),
         runtime: launch.container.executor.runtime.clone(),
     };

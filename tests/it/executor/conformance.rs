@@ -85,6 +85,7 @@ impl Subject for Linux {
             exe,
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            own_process: false,
             scratch: "scratch".into(),
             runtime: None,
         })
