@@ -402,7 +402,7 @@ fn the_process_around_a_guest_is_confined_for_good() {
     host.umiak(&[&base[..], &again[..]].concat()).exits(0);
     assert_eq!(host.umiak(&["wait", "dd"]).exits(0).text(), "3");
     assert_eq!(host.umiak(&["inspect", "-f", "{{.RestartCount}}", "dd"]).exits(0).text(), "2");
-    host.umiak(&["rm", "-v", "dd"]).exits(0);
+    host.umiak(&["rm", "-fv", "dd"]).exits(0);
 }
 
 #[test]
