@@ -13,6 +13,7 @@
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |
 //! | [`store`] | blobs, unpacked layers, containers' roots: nothing visible before it is whole |
 //! | [`state`] | the metadata database |
+//! | [`network`] | what containers are called and where they are |
 //! | [`executor`] | the boundary to what runs containers, and its adapters |
 //! | [`supervisor`] | one process per container: streams, log, end |
 //! | [`engine`] | the use cases; the only thing that a front end may call |
@@ -40,6 +41,7 @@ pub mod engine;
 pub mod executor;
 pub mod model;
 pub mod names;
+pub mod network;
 pub mod reference;
 pub mod registry;
 pub mod state;
