@@ -86,6 +86,7 @@ impl Engine {
             state: RunState::default(),
         };
         self.resolve_joins(&mut container)?;
+        self.resolve_networks(&mut container)?;
         self.resolve_mounts(&mut container)?;
         let lock = self.assign_ids(&mut container)?;
         self.insert(&mut container)?;

@@ -18,6 +18,9 @@ pub(super) fn wants(host: &HostConfig, wishes: &Wishes) -> Vec<Want> {
         || matches!(host.network, NetworkMode::Container(_));
     let all = [
         (Want::HostNetwork, host.network == NetworkMode::Host),
+        (Want::Networks, matches!(host.network, NetworkMode::Named(_))),
+        // On the host's own network there is nothing to publish, as with docker.
+        (Want::Publish, (!host.ports.is_empty() || host.publish_all) && host.network != NetworkMode::Host),
         (Want::User, wishes.user.is_some()),
         (Want::Capabilities, !host.cap_add.is_empty() || !host.cap_drop.is_empty()),
         (Want::Privileged, host.privileged),
@@ -101,6 +104,8 @@ mod tests {
         };
         let cases = vec![
             (Want::HostNetwork, host(|h| h.network = NetworkMode::Host)),
+            (Want::Networks, host(|h| h.network = NetworkMode::Named("x".into()))),
+            (Want::Publish, host(|h| h.publish_all = true)),
             (Want::Capabilities, host(|h| h.cap_drop = vec!["ALL".into()])),
             (Want::Privileged, host(|h| h.privileged = true)),
             (Want::Devices, host(|h| h.device_cgroup_rules = vec!["c 1:3 r".into()])),

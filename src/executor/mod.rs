@@ -77,6 +77,10 @@ impl Workload {
 pub enum Want {
     /// The host's network.
     HostNetwork,
+    /// Networks of the store.
+    Networks,
+    /// Ports of the host that lead to it.
+    Publish,
     /// A user of the image's own to run as.
     User,
     /// Linux capabilities other than the default.
@@ -126,6 +130,8 @@ impl Want {
     pub fn describe(self) -> &'static str {
         match self {
             Self::HostNetwork => "use the host's network (`--network host`)",
+            Self::Networks => "join networks (`--network`)",
+            Self::Publish => "publish ports (`-p`, `-P`)",
             Self::User => "run as another user (`--user`)",
             Self::Capabilities => "change Linux capabilities (`--cap-add`, `--cap-drop`)",
             Self::Privileged => "run privileged (`--privileged`)",

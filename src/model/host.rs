@@ -4,16 +4,35 @@
 //! absent is `None`, an empty list or zero. `HostConfig::default()` is a container with no wish of its own.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use super::network::{EndpointSettings, ExtraHost, Link, PortBinding};
 
 /// How a container is confined and supervised (docker's `HostConfig`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostConfig {
-    /// `--network`.
+    /// The first `--network`.
     pub network: NetworkMode,
+    /// What is asked of each network, in order; of the first one at the first place. Nothing where nothing was asked.
+    pub networks: Vec<EndpointSettings>,
+    /// `-p`.
+    pub ports: Vec<PortBinding>,
+    /// `-P`: every exposed port gets one of the host's.
+    pub publish_all: bool,
+    /// `--dns`.
+    pub dns: Vec<IpAddr>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// `--dns-search`; one `.` is none at all.
+    pub dns_search: Vec<String>,
+    /// `--add-host`.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// `--link`, of a container on the default network; on others it is in `networks`.
+    pub links: Vec<Link>,
     /// `--rm`.
     pub auto_remove: bool,
     /// `--restart`.
@@ -93,6 +112,11 @@ pub enum NetworkMode {
     /// A namespace of its own with only the loopback device.
     #[default]
     None,
+    /// As the engine chooses when the container is made: no record has it.
+    Default,
+    /// A network of the store, by its name: `bridge` is the one that is always there. As typed (a name, an id or the beginning of
+    /// one) until the engine replaces it when the container is made.
+    Named(String),
     /// The host's.
     Host,
     /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
@@ -106,7 +130,14 @@ impl NetworkMode {
             Self::None => "none".to_owned(),
             Self::Host => "host".to_owned(),
             Self::Container(of) => format!("container:{of}"),
+            Self::Default => "default".to_owned(),
+            Self::Named(name) => name.clone(),
         }
+    }
+
+    /// Whether the container is on networks of the store.
+    pub fn is_networked(&self) -> bool {
+        matches!(self, Self::Default | Self::Named(_))
     }
 }
 

@@ -10,6 +10,7 @@ mod host;
 mod id;
 mod image;
 mod kind;
+mod network;
 mod platform;
 pub mod signal;
 mod volume;
@@ -27,5 +28,10 @@ pub use id::{ContainerId, IdError};
 pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;
 pub use kind::{ErrorKind, Kind, chain};
+pub use network::{
+    DEFAULT_NETWORK, Endpoint, EndpointSettings, ExtraHost, Lease, Link, MacAddress, MacError, Network,
+    NetworkDriver, NetworkNameError, Pool, PortBinding, Protocol, PublishedPort, Subnet, SubnetError,
+    check_network_name,
+};
 pub use platform::{Platform, PlatformError};
 pub use volume::{Volume, VolumeNameError};

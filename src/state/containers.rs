@@ -74,6 +74,7 @@ impl Database {
                 encode(WHAT, &container.state)?
             ])?;
             super::volumes::attach(t, container)?;
+            super::endpoints::attach(t, container)?;
             let mut add =
                 t.prepare_cached("INSERT OR IGNORE INTO container_layers (container, digest) VALUES (?1, ?2)")?;
             for layer in &container.layers {
@@ -121,7 +122,14 @@ impl Database {
             let changed = t
                 .prepare_cached("UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1")?
                 .execute(params![id.as_str(), status(state.status), encode(WHAT, state)?])?;
-            if changed == 0 { Err(StateError::NoContainer { id: id.clone() }.into()) } else { Ok(()) }
+            if changed == 0 {
+                return Err(StateError::NoContainer { id: id.clone() }.into());
+            }
+            // What has ended has no addresses, from the same moment on.
+            if state.status == RuntimeStatus::Exited {
+                super::endpoints::release(t, id)?;
+            }
+            Ok(())
         })
     }
 

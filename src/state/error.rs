@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{ContainerId, Digest, ErrorKind, Kind, VolumeNameError};
+use crate::model::{ContainerId, Digest, ErrorKind, Kind, PublishedPort, VolumeNameError};
 
 /// An error of the metadata database.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +99,65 @@ pub enum StateError {
         /// The containers that use it.
         users: Vec<ContainerId>,
     },
+    /// There is no such network.
+    #[error("network {name} not found")]
+    NoNetwork {
+        /// The name or id looked for.
+        name: String,
+    },
+    /// A network has this name.
+    #[error("network with name {name} already exists")]
+    NetworkTaken {
+        /// The name.
+        name: String,
+    },
+    /// Containers that run are on the network.
+    #[error(
+        "error while removing network: network {name} has active endpoints ({})",
+        users.iter().map(|(name, id)| format!("name:{name:?} id:{:?}", &id[..12])).collect::<Vec<_>>().join(", ")
+    )]
+    NetworkInUse {
+        /// The network.
+        name: String,
+        /// Names and ids of the containers.
+        users: Vec<(String, String)>,
+    },
+    /// It is there already.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    Connected {
+        /// The container's name.
+        container: String,
+        /// The network's name.
+        network: String,
+    },
+    /// It is not there.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// The container's name.
+        container: String,
+        /// The network's name.
+        network: String,
+    },
+    /// Another container has the address.
+    #[error("Address already in use: {address} belongs to container {}", holder.short())]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// The container that has it.
+        holder: ContainerId,
+    },
+    /// Another container has the port.
+    #[error(
+        "failed to bind host port {}/{}: address already in use by container {holder}",
+        std::net::SocketAddr::new(port.address, port.host),
+        port.protocol.name()
+    )]
+    PortTaken {
+        /// The port.
+        port: PublishedPort,
+        /// The name of the container that has it.
+        holder: String,
+    },
     /// A volume's files could not be taken away; nothing was changed.
     #[error("removing the files of volume `{name}`")]
     Retire {
@@ -121,8 +180,19 @@ impl Kind for StateError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::VolumeName { source } => source.kind(),
-            Self::NameTaken { .. } | Self::InUse { .. } | Self::VolumeInUse { .. } => ErrorKind::Conflict,
-            Self::NoContainer { .. } | Self::NoImage { .. } | Self::NoVolume { .. } => ErrorKind::NotFound,
+            Self::NameTaken { .. }
+            | Self::InUse { .. }
+            | Self::VolumeInUse { .. }
+            | Self::NetworkTaken { .. }
+            | Self::NetworkInUse { .. }
+            | Self::Connected { .. }
+            | Self::NotConnected { .. }
+            | Self::AddressTaken { .. }
+            | Self::PortTaken { .. } => ErrorKind::Conflict,
+            Self::NoContainer { .. }
+            | Self::NoImage { .. }
+            | Self::NoVolume { .. }
+            | Self::NoNetwork { .. } => ErrorKind::NotFound,
             Self::NewerSchema { .. } => ErrorKind::Unsupported,
             Self::Open { source, .. } | Self::Database { source, .. } => match source.sqlite_error_code() {
                 Some(
@@ -146,6 +216,12 @@ impl Kind for StateError {
                 vec![format!("remove or rename the container `{name}`, or choose another name")]
             }
             Self::InUse { .. } | Self::VolumeInUse { .. } => vec!["remove the containers first".into()],
+            Self::NetworkInUse { .. } => {
+                vec!["disconnect or stop the containers first, or use `umiak network disconnect -f`".into()]
+            }
+            Self::PortTaken { holder, .. } => {
+                vec![format!("stop the container `{holder}`, or publish another port")]
+            }
             Self::NewerSchema { .. } => vec!["use the newer version of this program".into()],
             _ => Vec::new(),
         }

@@ -1,4 +1,4 @@
-//! The metadata database: images, their names, containers, leases. One SQLite file, `metadata.db`, in the store's root.
+//! The metadata database: images, their names, containers, volumes, networks, leases. One SQLite file, `metadata.db`, in the store's root.
 //!
 //! Invariants:
 //! - Uniqueness (container names, names of images per platform) and "an image in use stays" are constraints of the schema,
@@ -13,9 +13,11 @@
 //! reinventing a journal. The connection does not checkpoint on closing: a command must not pay an fsync for its exit.
 
 mod containers;
+mod endpoints;
 mod error;
 mod images;
 mod leases;
+mod networks;
 mod schema;
 mod volumes;
 
@@ -26,6 +28,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+pub use endpoints::{Taken, Wanted};
 pub use error::StateError;
 pub use images::StoredImage;
 pub use leases::{Content, LeaseId};
@@ -154,5 +157,7 @@ fn digest(text: String) -> Result<crate::model::Digest, Failure> {
     text.parse().map_err(|_| StateError::Malformed { text }.into())
 }
 
+#[cfg(test)]
+mod network_tests;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,27 @@ CREATE TABLE container_volumes (
 ) WITHOUT ROWID;
 CREATE INDEX container_volumes_volume ON container_volumes(volume);
 ",
+    // A container that is down keeps its connections with networks that are gone, as with docker: no reference there.
+    "
+CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE endpoints (
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+    network TEXT NOT NULL, id TEXT NOT NULL, position INTEGER NOT NULL, settings TEXT NOT NULL,
+    interface INTEGER, mac TEXT, ipv4 INTEGER, ipv6 BLOB,
+    PRIMARY KEY (container, network)
+) WITHOUT ROWID;
+CREATE INDEX endpoints_network ON endpoints(network);
+CREATE INDEX endpoints_held ON endpoints(container) WHERE mac IS NOT NULL;
+CREATE UNIQUE INDEX endpoints_mac ON endpoints(network, mac) WHERE mac IS NOT NULL;
+CREATE UNIQUE INDEX endpoints_ipv4 ON endpoints(network, ipv4) WHERE ipv4 IS NOT NULL;
+CREATE UNIQUE INDEX endpoints_ipv6 ON endpoints(network, ipv6) WHERE ipv6 IS NOT NULL;
+CREATE TABLE ports (
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+    protocol TEXT NOT NULL, address TEXT NOT NULL, port INTEGER NOT NULL, target INTEGER NOT NULL,
+    PRIMARY KEY (protocol, port, address)
+) WITHOUT ROWID;
+CREATE INDEX ports_container ON ports(container);
+",
 ];
 
 /// The version that this program reads and writes.

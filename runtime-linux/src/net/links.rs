@@ -105,7 +105,7 @@ pub(super) fn find(socket: &Socket, name: &str) -> io::Result<Option<Link>> {
     let mut messages = Messages::default();
     messages.begin(GETLINK, 0, &link(0, 0, 0));
     messages.text(IFLA_IFNAME, name);
-    match socket.ask(messages) {
+    match socket.ask(&messages) {
         Ok(answers) => Ok(answers.iter().find_map(read_link)),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error),
@@ -116,7 +116,7 @@ pub(super) fn find(socket: &Socket, name: &str) -> io::Result<Option<Link>> {
 pub(super) fn all(socket: &Socket) -> io::Result<Vec<Link>> {
     let mut messages = Messages::default();
     messages.begin(GETLINK, DUMP, &link(0, 0, 0));
-    Ok(socket.ask(messages)?.iter().filter_map(read_link).collect())
+    Ok(socket.ask(&messages)?.iter().filter_map(read_link).collect())
 }
 
 /// Makes a bridge that is up.
@@ -130,7 +130,7 @@ pub(super) fn add_bridge(socket: &Socket, name: &str, mtu: Option<u32>) -> io::R
     let info = messages.nest(IFLA_LINKINFO);
     messages.text(INFO_KIND, "bridge");
     messages.end(info);
-    socket.ask(messages).map(drop)
+    socket.ask(&messages).map(drop)
 }
 
 /// A pair of virtual Ethernet devices: one here, up and in a bridge, one there.
@@ -169,10 +169,10 @@ pub(super) fn add_pair(socket: &Socket, pair: &Pair<'_>, namespace: BorrowedFd<'
     if pair.hairpin {
         hairpin(&mut messages, pair.here);
     }
-    socket.ask(messages).map(drop)
+    socket.ask(&messages).map(drop)
 }
 
-/// Lets a bridge send a frame back where it came from. Where the firewall sees bridged frames (br_netfilter), one that is for a
+/// Lets a bridge send a frame back where it came from. Where the firewall sees bridged frames (`br_netfilter`), one that is for a
 /// published port of its own sender is never routed, only bridged.
 fn hairpin(messages: &mut Messages, name: &str) {
     messages.begin(NEWLINK, 0, &link(0, 0, 0));
@@ -190,7 +190,7 @@ pub(super) fn remove(socket: &Socket, name: &str) -> io::Result<()> {
     let mut messages = Messages::default();
     messages.begin(DELLINK, 0, &link(0, 0, 0));
     messages.text(IFLA_IFNAME, name);
-    match socket.ask(messages) {
+    match socket.ask(&messages) {
         Err(error) if error.raw_os_error() != Some(libc::ENODEV) => Err(error),
         _ => Ok(()),
     }
@@ -213,7 +213,7 @@ pub(super) fn configure(
         messages.attribute(RTA_GATEWAY, &octets(*gateway));
         messages.number(RTA_OIF, index);
     }
-    socket.ask(messages).map(drop)
+    socket.ask(&messages).map(drop)
 }
 
 fn address(messages: &mut Messages, index: u32, (address, bits): Prefix) {
@@ -244,5 +244,5 @@ pub(super) fn destinations(socket: &Socket) -> io::Result<Vec<Prefix>> {
         let to = attributes(answer.payload.get(12..)?).find(|(kind, _)| *kind == RTA_DST)?;
         (table == MAIN && bits > 0).then_some((address_of(to.1)?, bits))
     };
-    Ok(socket.ask(messages)?.iter().filter_map(read).collect())
+    Ok(socket.ask(&messages)?.iter().filter_map(read).collect())
 }

@@ -190,7 +190,7 @@ impl Socket {
     }
 
     /// Sends messages in one call and waits for all answers; the first refusal is the error.
-    pub(super) fn ask(&self, messages: Messages) -> io::Result<Vec<Answer>> {
+    pub(super) fn ask(&self, messages: &Messages) -> io::Result<Vec<Answer>> {
         let awaited = messages.awaited;
         let to = SocketAddrNetlink::new(0, 0);
         // A batch of nftables is one datagram, and may be larger than what sockets hold by default.
@@ -291,6 +291,6 @@ mod tests {
         let mut body = [0; 16];
         body[4..8].copy_from_slice(&i32::MAX.to_ne_bytes());
         messages.begin(18, 0, &body);
-        assert_eq!(socket.ask(messages).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(socket.ask(&messages).unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 }

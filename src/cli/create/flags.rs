@@ -12,11 +12,17 @@ use super::super::args::{
 use super::super::fault::Fault;
 use super::super::flags::{self, switch};
 use crate::engine::{CreateOptions, HealthWish, PullPolicy, Wishes, check_host};
-use crate::model::{HostConfig, Mount, NamespaceMode, NetworkMode, Platform, Resources, Ulimit};
+use crate::model::{
+    EndpointSettings, ExtraHost, HostConfig, Mount, NamespaceMode, NetworkMode, Platform, PortBinding,
+    Resources, Ulimit,
+};
 
 /// Everything that says what a container is to be.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Flags {
+    /// Add a custom host-to-IP mapping (host:ip)
+    #[arg(long, value_name = "list", allow_hyphen_values = true, value_parser = network::extra_host)]
+    pub(in crate::cli) add_host: Vec<ExtraHost>,
     /// Add an annotation to the container (passed through to the OCI runtime)
     #[arg(long, value_name = "map", allow_hyphen_values = true)]
     pub(in crate::cli) annotation: Vec<String>,
@@ -77,6 +83,15 @@ pub(in crate::cli) struct Flags {
     /// Limit write rate (IO per second) to a device
     #[arg(long, value_name = "list", allow_hyphen_values = true, value_parser = limits::operations_per_second)]
     pub(in crate::cli) device_write_iops: Vec<(PathBuf, u64)>,
+    /// Set custom DNS servers
+    #[arg(long, value_name = "list", allow_hyphen_values = true, value_parser = network::server)]
+    pub(in crate::cli) dns: Vec<std::net::IpAddr>,
+    /// Set DNS options
+    #[arg(long, alias = "dns-opt", value_name = "list", allow_hyphen_values = true)]
+    pub(in crate::cli) dns_option: Vec<String>,
+    /// Set custom DNS search domains
+    #[arg(long, value_name = "list", allow_hyphen_values = true, value_parser = network::search)]
+    pub(in crate::cli) dns_search: Vec<String>,
     /// Container NIS domain name
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     pub(in crate::cli) domainname: Option<String>,
@@ -122,6 +137,12 @@ pub(in crate::cli) struct Flags {
     /// Keep STDIN open even if not attached
     #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, value_parser = switch, value_name = "bool", action = clap::ArgAction::Set)]
     pub(in crate::cli) interactive: bool,
+    /// IPv4 address (e.g., 172.30.100.104)
+    #[arg(long, value_name = "ip", allow_hyphen_values = true)]
+    pub(in crate::cli) ip: Option<String>,
+    /// IPv6 address (e.g., 2001:db8::33)
+    #[arg(long, value_name = "ip", allow_hyphen_values = true)]
+    pub(in crate::cli) ip6: Option<String>,
     /// IPC mode to use
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     pub(in crate::cli) ipc: Option<String>,
@@ -134,12 +155,21 @@ pub(in crate::cli) struct Flags {
     /// Read in a line delimited file of labels
     #[arg(long, value_name = "list", allow_hyphen_values = true)]
     pub(in crate::cli) label_file: Vec<PathBuf>,
+    /// Add link to another container
+    #[arg(long, value_name = "list", allow_hyphen_values = true)]
+    pub(in crate::cli) link: Vec<String>,
+    /// Container IPv4/IPv6 link-local addresses
+    #[arg(long, value_name = "list", allow_hyphen_values = true)]
+    pub(in crate::cli) link_local_ip: Vec<String>,
     /// Logging driver for the container
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     pub(in crate::cli) log_driver: Option<String>,
     /// Log driver options
     #[arg(long, value_name = "list", allow_hyphen_values = true)]
     pub(in crate::cli) log_opt: Vec<String>,
+    /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    pub(in crate::cli) mac_address: Option<String>,
     /// Memory limit
     #[arg(short = 'm', long, value_name = "bytes", allow_hyphen_values = true, value_parser = number::size)]
     pub(in crate::cli) memory: Option<u64>,
@@ -158,9 +188,12 @@ pub(in crate::cli) struct Flags {
     /// Assign a name to the container
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     pub(in crate::cli) name: Option<String>,
-    /// Connect a container to a network: none, host or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "network", allow_hyphen_values = true)]
-    pub(in crate::cli) network: Option<String>,
+    /// Connect a container to a network
+    #[arg(long, visible_alias = "net", value_name = "network", allow_hyphen_values = true, value_parser = network::parse)]
+    pub(in crate::cli) network: Vec<EndpointSettings>,
+    /// Add network-scoped alias for the container
+    #[arg(long, alias = "net-alias", value_name = "list", allow_hyphen_values = true)]
+    pub(in crate::cli) network_alias: Vec<String>,
     /// Disable any container-specified HEALTHCHECK
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, value_parser = switch, value_name = "bool", action = clap::ArgAction::Set)]
     pub(in crate::cli) no_healthcheck: bool,
@@ -182,6 +215,12 @@ pub(in crate::cli) struct Flags {
     /// Give extended privileges to this container
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, value_parser = switch, value_name = "bool", action = clap::ArgAction::Set)]
     pub(in crate::cli) privileged: bool,
+    /// Publish a container's port(s) to the host
+    #[arg(short = 'p', long, value_name = "list", allow_hyphen_values = true, value_parser = published)]
+    pub(in crate::cli) publish: Vec<Published>,
+    /// Publish all exposed ports to random ports
+    #[arg(short = 'P', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, value_parser = switch, value_name = "bool", action = clap::ArgAction::Set)]
+    pub(in crate::cli) publish_all: bool,
     /// Pull image before running ("always", "missing", "never")
     #[arg(long, value_name = "string", value_enum, hide_possible_values = true)]
     pub(in crate::cli) pull: Option<flags::Pull>,
@@ -248,6 +287,14 @@ pub(in crate::cli) struct Flags {
     /// The image, then what runs in it, untouched.
     #[arg(required = true, trailing_var_arg = true, hide = true)]
     pub(in crate::cli) words: Vec<String>,
+}
+
+/// The bindings of one `-p`.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct Published(Vec<PortBinding>);
+
+fn published(text: &str) -> Result<Published, Refused> {
+    port::publish(text).map(Published)
 }
 
 /// A standard stream, for `-a`.
@@ -377,10 +424,40 @@ impl Flags {
         self.attach.is_empty() || self.attach.iter().any(|wish| wish == stream)
     }
 
-    fn network(&self) -> Result<NetworkMode, Fault> {
-        self.network
-            .as_deref()
-            .map_or(Ok(NetworkMode::None), |text| network::parse(text).map_err(Fault::value))
+    /// What is asked of networks and ports.
+    fn network(&self, host: &mut HostConfig) -> Result<(), Fault> {
+        let plain = network::Plain {
+            aliases: &self.network_alias,
+            links: &self.link,
+            ipv4: self.ip.as_deref(),
+            ipv6: self.ip6.as_deref(),
+            mac: self.mac_address.as_deref(),
+            link_local: &self.link_local_ip,
+        };
+        (host.network, host.networks, host.links) =
+            network::asked(&self.network, &plain).map_err(Fault::value)?;
+        host.ports = self.publish.iter().flat_map(|one| one.0.iter().cloned()).collect();
+        host.publish_all = self.publish_all;
+        host.dns.clone_from(&self.dns);
+        host.dns_options.clone_from(&self.dns_option);
+        host.dns_search.clone_from(&self.dns_search);
+        host.extra_hosts.clone_from(&self.add_host);
+        if matches!(host.network, NetworkMode::Container(_)) {
+            for (given, what) in [
+                (
+                    !host.ports.is_empty() || host.publish_all,
+                    "port publishing and the container type network mode",
+                ),
+                (!self.expose.is_empty(), "port exposing and the container type network mode"),
+                (!host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+                (!host.dns.is_empty(), "dns and the network mode"),
+            ] {
+                if given {
+                    return refuse(format!("conflicting options: {what}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How the container is confined, limited and supervised.
@@ -392,7 +469,6 @@ impl Flags {
         let devices: Result<_, _> = self.device.iter().map(|text| device::device(text)).collect();
         let ulimits: BTreeMap<_, _> = self.ulimit.iter().map(|one| (one.name.clone(), one.clone())).collect();
         let mut host = HostConfig {
-            network: self.network()?,
             auto_remove: self.rm,
             restart: supervise::restart(self.restart.as_deref().unwrap_or_default()).map_err(Fault::value)?,
             log: supervise::log(self.log_driver.as_deref().unwrap_or_default(), &self.log_opt)
@@ -443,6 +519,7 @@ impl Flags {
                 format!("volume driver {:?} is not supported: only local exists", host.volume_driver);
             return Err(Fault::value(Refused::Unsupported(message)));
         }
+        self.network(&mut host)?;
         self.mounts(&mut host)?;
         Ok(host)
     }

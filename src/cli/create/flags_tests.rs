@@ -39,12 +39,15 @@ fn flags_are_combined_repeated_and_negated_as_docker_has_them() {
     let run = parse(&["-it", "--name", "a", "--name=b", "--net", "host", "--entrypoint", "", "x"]);
     assert!(run.interactive && run.tty);
     assert_eq!((run.name.as_deref(), run.entrypoint.as_deref()), (Some("b"), Some("")));
-    assert_eq!(run.network().unwrap(), NetworkMode::Host);
+    assert_eq!(run.host().unwrap().network, NetworkMode::Host);
 }
 
 #[test]
 fn what_is_not_there_is_refused_before_the_store_is_opened() {
-    assert!(matches!(parse(&["--network", "bridge", "x"]).check(), Err(Fault::Value(_))));
+    assert!(matches!(
+        parse(&["--network", "name=a,alias=x", "--network-alias", "y", "x"]).check(),
+        Err(Fault::Value(_))
+    ));
     assert!(matches!(parse(&["--stop-signal", "NOPE", "x"]).check(), Err(Fault::Value(_))));
     assert!(matches!(parse(&["--cidfile", "/dev/null", "x"]).check(), Err(Fault::CidFile(_))));
     parse(&["-it", "--stop-signal", "SIGINT", "x"]).check().unwrap();

@@ -8,7 +8,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::document::{list, moment, set};
+use super::network;
 use crate::cli::output::human;
+use crate::engine::Connections;
 use crate::model::{
     Container, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount, MountSource,
     NamespaceMode, Propagation, RestartPolicy, UserNamespace,
@@ -32,9 +34,14 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The document of a container; `sizes`: bytes of its own changes, and of everything.
-pub(super) fn container(container: &Container, alive: bool, log: &Path, sizes: Option<(u64, u64)>) -> Value {
+pub(super) fn container(
+    container: &Container,
+    alive: bool,
+    log: &Path,
+    connections: &Connections,
+    sizes: Option<(u64, u64)>,
+) -> Value {
     let args = container.config.args();
-    let network = container.host.network.text();
     let log = match container.host.log.driver {
         LogDriver::JsonFile if container.state.started.is_some() => log.display().to_string(),
         _ => String::new(),
@@ -64,7 +71,7 @@ pub(super) fn container(container: &Container, alive: bool, log: &Path, sizes: O
         "GraphDriver": { "Data": null, "Name": "overlay2" },
         "Mounts": container.host.mounts.iter().filter_map(|one| mount(one, &container.host)).collect::<Vec<_>>(),
         "Config": config(container),
-        "NetworkSettings": network_settings(&network),
+        "NetworkSettings": network::settings(container, alive, connections),
     });
     if let (Some((own, all)), Some(fields)) = (sizes, document.as_object_mut()) {
         fields.insert("SizeRw".to_owned(), own.into());
@@ -142,7 +149,7 @@ fn host(container: &Container) -> Value {
             "Config": host.log.options,
         },
         "NetworkMode": host.network.text(),
-        "PortBindings": {},
+        "PortBindings": network::bindings(host),
         "RestartPolicy": restart(host.restart),
         "AutoRemove": host.auto_remove,
         "VolumeDriver": host.volume_driver,
@@ -151,18 +158,18 @@ fn host(container: &Container) -> Value {
         "CapAdd": capabilities(&host.cap_add),
         "CapDrop": capabilities(&host.cap_drop),
         "CgroupnsMode": private(&host.cgroupns),
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
-        "ExtraHosts": null,
+        "Dns": host.dns.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "DnsOptions": host.dns_options,
+        "DnsSearch": host.dns_search,
+        "ExtraHosts": list(&host.extra_hosts.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "GroupAdd": list(&host.group_add),
         "IpcMode": private(&host.ipc),
         "Cgroup": "",
-        "Links": null,
+        "Links": list(&host.links.iter().map(|link| format!("{}:{}", link.container, link.alias)).collect::<Vec<_>>()),
         "OomScoreAdj": host.oom_score_adj,
         "PidMode": mode(&host.pid),
         "Privileged": host.privileged,
-        "PublishAllPorts": false,
+        "PublishAllPorts": host.publish_all,
         "ReadonlyRootfs": host.read_only,
         "UTSMode": mode(&host.uts),
         "UsernsMode": match host.userns {
@@ -430,46 +437,6 @@ fn healthcheck(check: &Healthcheck) -> Value {
     fields.into()
 }
 
-fn network_settings(network: &str) -> Value {
-    let endpoint = json!({
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": null,
-        "MacAddress": "",
-        "DriverOpts": null,
-        "GwPriority": 0,
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": null,
-    });
-    json!({
-        "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "HairpinMode": false,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": null,
-        "SecondaryIPv6Addresses": null,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": { network: endpoint },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,7 +469,7 @@ mod tests {
     #[test]
     fn a_container_has_dockers_fields() {
         let made = sample();
-        let shown = container(&made, false, Path::new("/log"), None);
+        let shown = container(&made, false, Path::new("/log"), &Connections::default(), None);
         for (pointer, expected) in [
             ("/Name", json!("/web")),
             ("/Path", json!("/bin/sh")),
@@ -524,7 +491,7 @@ mod tests {
     fn no_key_of_dockers_is_missing() {
         let docker: Value = serde_json::from_str(include_str!("docker28.json")).unwrap();
         let made = sample();
-        let shown = container(&made, false, Path::new("/log"), Some((0, 0)));
+        let shown = container(&made, false, Path::new("/log"), &Connections::default(), Some((0, 0)));
         let kind = |value: &Value| std::mem::discriminant(value);
         for part in ["", "/State", "/HostConfig", "/HostConfig/RestartPolicy", "/Config", "/NetworkSettings"]
         {

@@ -2,6 +2,7 @@
 
 mod container;
 mod document;
+mod network;
 
 use clap::Args;
 use serde_json::Value;
@@ -74,7 +75,7 @@ impl Names {
         let mut found = Vec::new();
         for name in &self.names {
             match engine.inspect(name, kind) {
-                Ok(object) => found.push(document(engine, &object)),
+                Ok(object) => found.push(document(engine, &object)?),
                 Err(error) => {
                     report(printer, &error, None);
                     status = 1;
@@ -86,13 +87,14 @@ impl Names {
     }
 }
 
-fn document(engine: &Engine, object: &Object) -> Value {
-    match object {
+fn document(engine: &Engine, object: &Object) -> Result<Value, Fault> {
+    Ok(match object {
         Object::Container(view) => {
             // A path that cannot be told is not worth failing for.
             let log = engine.log_path(view.container.id.as_str()).unwrap_or_default();
-            container::container(&view.container, view.alive, &log, None)
+            let connections = engine.connections(&view.container.id)?;
+            container::container(&view.container, view.alive, &log, &connections, None)
         }
         Object::Image(view) => document::image(view),
-    }
+    })
 }

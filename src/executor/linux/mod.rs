@@ -41,7 +41,8 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
     // What a crash leaves is found by the container's id, in the engine's own parent group alone.
-    match workload.wants.iter().find(|want| **want == Want::CgroupParent) {
+    let lacking = [Want::CgroupParent, Want::Networks, Want::Publish];
+    match workload.wants.iter().find(|want| lacking.contains(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),
     }

@@ -53,7 +53,8 @@ fn namespace(mode: &NamespaceMode, join: Result<Option<u32>, &'static str>) -> R
 pub(super) fn apply(plan: &mut Plan, request: &Create) -> Result<(), ExecError> {
     let (host, joins) = (&request.host, &request.joins);
     plan.network = match &host.network {
-        NetworkMode::None => Network::None,
+        // Its networks are connected by whoever asked for it, between its making and its start.
+        NetworkMode::None | NetworkMode::Default | NetworkMode::Named(_) => Network::None,
         NetworkMode::Host => Network::Host,
         NetworkMode::Container(of) => Network::Join(peer(of, joins.network)?),
     };

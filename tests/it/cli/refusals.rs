@@ -9,7 +9,7 @@ fn bad_arguments_end_with_dockers_statuses() {
     for (args, status) in [
         (&["run"][..], 1),
         (&["run", "--no-such-flag", "x"], 125),
-        (&["run", "--network", "moon", "x"], 125),
+        (&["run", "--network", "name=moon,nope=1", "x"], 125),
         (&["run", "--pull", "sometimes", "x"], 125),
         (&["run", "-e"], 125),
         (&["run", "UPPER"], 125),

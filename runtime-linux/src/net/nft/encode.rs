@@ -1,4 +1,4 @@
-//! Rules, sets and batches in the kernel's form (linux/netfilter/nf_tables.h).
+//! Rules, sets and batches in the kernel's form (`linux/netfilter/nf_tables.h`).
 
 use std::net::IpAddr;
 
@@ -428,7 +428,10 @@ mod tests {
     #[test]
     fn concatenations_are_numbered_as_nft_does() {
         assert_eq!(concatenation(&[Part::Link]), (41, 16));
-        assert_eq!(concatenation(&[Part::Protocol, Part::Port]), (12 << 6 | 13, 8));
-        assert_eq!(concatenation(&[Part::Ipv4, Part::Protocol, Part::Port]), ((7 << 6 | 12) << 6 | 13, 12));
+        assert_eq!(concatenation(&[Part::Protocol, Part::Port]), (0x0c << 6 | 0x0d, 8));
+        assert_eq!(
+            concatenation(&[Part::Ipv4, Part::Protocol, Part::Port]),
+            ((0x07 << 6 | 0x0c) << 6 | 0x0d, 12)
+        );
     }
 }

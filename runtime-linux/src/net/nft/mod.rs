@@ -73,7 +73,7 @@ pub struct Rules {
 /// The number of the present generation of all tables of this network namespace.
 pub fn generation() -> io::Result<u32> {
     const ID: u16 = 1;
-    let answers = Socket::netfilter()?.ask(encode::ask_generation())?;
+    let answers = Socket::netfilter()?.ask(&encode::ask_generation())?;
     let found = answers.iter().find_map(|answer| {
         let (_, value) = attributes(answer.payload.get(4..)?).find(|(kind, _)| *kind == ID)?;
         Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?))
@@ -96,7 +96,7 @@ pub fn replace(rules: &Rules, generation: u32) -> io::Result<u32> {
             batch.add_chain(chain);
         }
     }
-    match Socket::netfilter()?.ask(batch.end()) {
+    match Socket::netfilter()?.ask(&batch.end()) {
         // Zero is left out when the count begins anew.
         Ok(_) => Ok(generation.wrapping_add(1).max(1)),
         // ERESTART, which has no meaning outside the kernel otherwise.
@@ -247,6 +247,7 @@ fn to_ports(only4: &[Step], only6: &[Step]) -> Vec<Vec<Step>> {
 
 /// Who may send to whom, through this host.
 fn forward() -> Vec<Vec<Step>> {
+    use Verdict::{Accept, Drop};
     let rule = |conditions: &[Vec<Step>], verdict| {
         let mut steps = conditions.concat();
         steps.push(Step::Verdict(verdict));
@@ -257,7 +258,6 @@ fn forward() -> Vec<Vec<Step>> {
     let both = |set| {
         vec![Step::Meta(Meta::InName, WIDE_1), Step::Meta(Meta::OutName, WIDE_2), Step::Among(set, WIDE_1)]
     };
-    use Verdict::{Accept, Drop};
     vec![
         rule(&[both("within")], Accept),
         // What was let through once comes back, and so do published ports, even where containers are kept apart.
