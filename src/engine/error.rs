@@ -126,6 +126,9 @@ pub enum EngineError {
         container.short()
     )]
     ImageInUse { id: Digest, container: ContainerId, running: bool },
+    /// Several networks' ids begin so.
+    #[error("network {query} is ambiguous: several ids begin with it")]
+    AmbiguousNetwork { query: String },
     /// The unpacking thread ended without a result.
     #[error("unpacking layer {} was interrupted", layer.short())]
     Unpacking { layer: Digest },
@@ -180,6 +183,7 @@ impl Kind for EngineError {
             | Self::NoObject { .. } => ErrorKind::NotFound,
             Self::UserNamespace { .. }
             | Self::NoCommand
+            | Self::AmbiguousNetwork { .. }
             | Self::TagDigest
             | Self::Rename { .. }
             | Self::ObjectType { .. }

@@ -1,6 +1,7 @@
 //! Networks: which of them a container is on.
 
 use crate::model::{Container, ContainerId, Endpoint, Network, NetworkMode, PublishedPort};
+use crate::state::StateError;
 
 use super::{Engine, EngineError};
 
@@ -30,12 +31,28 @@ pub struct Connections {
 }
 
 impl Engine {
+    /// The network that a name, an id or a unique prefix of one means.
+    pub fn network(&self, query: &str) -> Result<Network, EngineError> {
+        let mut found = self.database.networks_matching(query)?;
+        match (found.pop(), found.is_empty()) {
+            (Some(network), true) => Ok(network),
+            (Some(_), false) => Err(EngineError::AmbiguousNetwork { query: query.to_owned() }),
+            (None, _) => Err(StateError::NoNetwork { name: query.to_owned() }.into()),
+        }
+    }
+
     /// Replaces what was typed by networks' names, in a record that is being made.
     pub(super) fn resolve_networks(&self, container: &mut Container) -> Result<(), EngineError> {
         let host = &mut container.host;
         if host.network == NetworkMode::Default {
             host.network = NetworkMode::None;
             host.networks.clear();
+        }
+        for settings in &mut host.networks {
+            settings.network = self.network(&settings.network)?.name;
+        }
+        if let (NetworkMode::Named(name), Some(first)) = (&mut host.network, host.networks.first()) {
+            name.clone_from(&first.network);
         }
         Ok(())
     }

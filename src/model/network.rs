@@ -247,8 +247,7 @@ impl From<MacAddress> for String {
 
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, last] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{last:02x}")
+        f.write_str(&self.0.map(|byte| format!("{byte:02x}")).join(":"))
     }
 }
 
@@ -425,6 +424,7 @@ pub fn check_network_name(name: &str) -> Result<(), NetworkNameError> {
 
 #[cfg(test)]
 mod tests {
+    use super::Protocol::{Tcp, Udp};
     use super::*;
 
     fn subnet(text: &str) -> Subnet {
@@ -482,7 +482,6 @@ mod tests {
             address: address.parse().unwrap(),
             host,
         };
-        use Protocol::{Tcp, Udp};
         for (a, b, clash) in [
             (port("0.0.0.0", 80, Tcp), port("127.0.0.1", 80, Tcp), true),
             (port("127.0.0.1", 80, Tcp), port("127.0.0.2", 80, Tcp), false),

@@ -51,9 +51,10 @@ fn open() -> (tempfile::TempDir, Database) {
 }
 
 /// The lowest address after the first.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of what chooses")]
 fn lowest(wanted: &Wanted<'_>) -> Result<Lease, Infallible> {
     let free =
-        (2..).map(|n| Ipv4Addr::new(10, 0, 0, n)).find(|one| !wanted.taken.ipv4.contains(one)).unwrap();
+        (2..=254).map(|n| Ipv4Addr::new(10, 0, 0, n)).find(|one| !wanted.taken.ipv4.contains(one)).unwrap();
     let mac = MacAddress([2, 0, 0, 0, 0, free.octets()[3]]);
     Ok(Lease { ipv4: Some(free), ipv6: None, mac, interface: wanted.interface })
 }

@@ -44,15 +44,11 @@ impl Database {
     ) -> Result<Result<Vec<Network>, E>, StateError> {
         self.write("record a network", Durable::PowerCut, |t| {
             let there = select(t, "ORDER BY name", [])?;
-            match make(&there) {
-                Ok(made) => {
-                    for network in &made {
-                        insert(t, network)?;
-                    }
-                    Ok(Ok(made))
-                }
-                Err(error) => Ok(Err(error)),
+            let new = make(&there);
+            for network in new.iter().flatten() {
+                insert(t, network)?;
             }
+            Ok(new)
         })
     }
 

@@ -140,8 +140,7 @@ pub(in crate::cli) struct Flags {
     /// IPv4 address (e.g., 172.30.100.104)
     #[arg(long, value_name = "ip", allow_hyphen_values = true)]
     pub(in crate::cli) ip: Option<String>,
-    /// IPv6 address (e.g., 2001:db8::33)
-    #[arg(long, value_name = "ip", allow_hyphen_values = true)]
+    #[arg(long, help = "IPv6 address (e.g., 2001:db8::33)", value_name = "ip", allow_hyphen_values = true)]
     pub(in crate::cli) ip6: Option<String>,
     /// IPC mode to use
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
