@@ -17,6 +17,7 @@ mod endpoints;
 mod error;
 mod images;
 mod leases;
+mod neighbours;
 mod networks;
 mod schema;
 mod volumes;
@@ -32,6 +33,7 @@ pub use endpoints::{Taken, Wanted};
 pub use error::StateError;
 pub use images::StoredImage;
 pub use leases::{Content, LeaseId};
+pub use neighbours::{Neighbour, Neighbourhood};
 
 /// How long a writer waits for another before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -160,4 +162,4 @@ fn digest(text: String) -> Result<crate::model::Digest, Failure> {
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -212,6 +212,11 @@ impl Remote {
         })
     }
 
+    /// Has the container told of its networks, as they are recorded now.
+    pub fn networks_changed(&mut self) -> Result<(), SupervisorError> {
+        self.ask(&Request::Networks).map(drop)
+    }
+
     /// Attaches to the container.
     pub fn attach(mut self, order: AttachOrder) -> Result<Client, SupervisorError> {
         match self.ask(&Request::Attach(order))? {

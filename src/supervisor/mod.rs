@@ -20,6 +20,7 @@ mod health;
 mod hub;
 mod liveness;
 mod logs;
+mod names;
 pub mod protocol;
 mod restart;
 mod server;

@@ -140,6 +140,8 @@ pub enum Request {
     Stats,
     /// Tell what runs in it.
     Processes,
+    /// Its networks have changed, and the records say how: tell it of its new names and addresses.
+    Networks,
 }
 
 /// What a supervisor says.
@@ -243,6 +245,7 @@ impl Frame for Request {
             Self::Update(order) => (12, serde_json::to_vec(order)?),
             Self::Stats => (13, Vec::new()),
             Self::Processes => (14, Vec::new()),
+            Self::Networks => (20, Vec::new()),
         })
     }
 
@@ -262,6 +265,7 @@ impl Frame for Request {
             12 => Self::Update(serde_json::from_slice(&payload)?),
             13 => Self::Stats,
             14 => Self::Processes,
+            20 => Self::Networks,
             other => return Err(ProtocolError::Type(other)),
         })
     }
@@ -318,6 +322,7 @@ mod tests {
             Request::Update(Box::new(UpdateOrder { resources: Resources::default(), restart: None })),
             Request::Stats,
             Request::Processes,
+            Request::Networks,
         ];
         for frame in &sent {
             frame.send(&mut wire).unwrap();

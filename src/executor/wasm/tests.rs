@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::executor::conformance::{self, Case, Subject};
-use crate::executor::{Joins, Root};
+use crate::executor::{Joins, NameFiles, Root};
 use crate::model::{HostConfig, Kind, Platform};
 
 /// What every guest begins with.
@@ -127,6 +127,7 @@ impl Wasi {
             },
             hostname: "guest".to_owned(),
             domainname: String::new(),
+            name_files: NameFiles::default(),
             host: HostConfig::default(),
             mounts: Vec::new(),
             joins: Joins::default(),

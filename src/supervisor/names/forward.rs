@@ -76,7 +76,12 @@ impl Forwarder {
         refusal
     }
 
-    async fn packet(&self, server: SocketAddr, query: &Query, bytes: &[u8]) -> std::io::Result<(u8, Vec<u8>)> {
+    async fn packet(
+        &self,
+        server: SocketAddr,
+        query: &Query,
+        bytes: &[u8],
+    ) -> std::io::Result<(u8, Vec<u8>)> {
         let socket = self.there(|| {
             let socket = std::net::UdpSocket::bind((any(server), 0))?;
             socket.set_nonblocking(true)?;
@@ -112,8 +117,14 @@ impl Forwarder {
         refusal
     }
 
-    async fn stream(&self, server: SocketAddr, query: &Query, bytes: &[u8]) -> std::io::Result<(u8, Vec<u8>)> {
-        let socket = self.there(|| if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+    async fn stream(
+        &self,
+        server: SocketAddr,
+        query: &Query,
+        bytes: &[u8],
+    ) -> std::io::Result<(u8, Vec<u8>)> {
+        let socket =
+            self.there(|| if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
         let mut stream = socket.connect(server).await?;
         let id = random()?;
         let length = u16::try_from(bytes.len()).map_err(std::io::Error::other)?;
@@ -135,7 +146,12 @@ fn definitive(code: u8) -> bool {
 }
 
 /// One packet, if it is the answer; the room for it is needed only now.
-fn receive(socket: &UdpSocket, query: &Query, bytes: &[u8], id: u16) -> std::io::Result<Option<(u8, Vec<u8>)>> {
+fn receive(
+    socket: &UdpSocket,
+    query: &Query,
+    bytes: &[u8],
+    id: u16,
+) -> std::io::Result<Option<(u8, Vec<u8>)>> {
     let mut packet = [0; message::LARGEST_UDP];
     let length = socket.try_recv(&mut packet)?;
     let answer = &packet[..length];

@@ -12,6 +12,7 @@
 
 mod catalogue;
 mod forward;
+mod life;
 #[cfg_attr(target_os = "linux", path = "sockets_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "sockets_other.rs")]
 mod sockets;
@@ -33,7 +34,8 @@ use crate::network::dns::zone::Known;
 use catalogue::Catalogue;
 use forward::Forwarder;
 
-pub(super) use sockets::Namespace;
+pub(super) use life::Names;
+use sockets::Namespace;
 
 /// Queries on their way to other servers at once.
 const MOST_QUERIES: usize = 128;
@@ -122,8 +124,7 @@ impl Shared {
             Err(Some(answer)) => return Next::Answer(answer),
             Err(None) => return Next::Silence,
         };
-        let answer =
-            |code, records: &[_]| Next::Answer(query.answer(bytes, code, records, limit(&query)));
+        let answer = |code, records: &[_]| Next::Answer(query.answer(bytes, code, records, limit(&query)));
         let mut catalogue = self.catalogue();
         let zone = match catalogue.zone() {
             Ok(zone) => zone,
@@ -141,7 +142,11 @@ impl Shared {
             Known::Nothing => {
                 let address = query.kind == message::A || query.kind == message::AAAA;
                 let short = name.is_some_and(|name| !name.contains('.'));
-                if self.setting.expands && address && short { answer(Code::Good, &[]) } else { Next::Forward(query) }
+                if self.setting.expands && address && short {
+                    answer(Code::Good, &[])
+                } else {
+                    Next::Forward(query)
+                }
             }
         }
     }
@@ -180,7 +185,13 @@ async fn packets(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     }
 }
 
-fn forward_packet(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, query: Query, bytes: &[u8], from: SocketAddr) {
+fn forward_packet(
+    shared: &Arc<Shared>,
+    socket: &Arc<UdpSocket>,
+    query: Query,
+    bytes: &[u8],
+    from: SocketAddr,
+) {
     let limit = query.limit();
     let refuse = || drop(socket.try_send_to(&query.answer(bytes, Code::Failed, &[], limit), from));
     if shared.on_their_way.available_permits() == 0 {
@@ -239,7 +250,8 @@ async fn serve(shared: &Arc<Shared>, mut stream: TcpStream) -> std::io::Result<(
             Next::Answer(answer) => answer,
             Next::Forward(query) => {
                 let way = shared.on_their_way.try_acquire();
-                let answer = if way.is_ok() { shared.forwarder.by_stream(&query, &bytes).await } else { None };
+                let answer =
+                    if way.is_ok() { shared.forwarder.by_stream(&query, &bytes).await } else { None };
                 answer.unwrap_or_else(|| query.answer(&bytes, Code::Failed, &[], message::LARGEST))
             }
         };
@@ -248,3 +260,6 @@ async fn serve(shared: &Arc<Shared>, mut stream: TcpStream) -> std::io::Result<(
         tokio::time::timeout(IDLE, stream.write_all(&framed)).await??;
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

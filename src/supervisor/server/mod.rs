@@ -25,6 +25,7 @@ use super::files;
 use super::health;
 use super::hub::{Hub, Outlet};
 use super::logs::Log;
+use super::names::Names;
 use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateOrder};
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
@@ -58,6 +59,7 @@ enum Command {
     Update(Box<UpdateOrder>, Reply<()>),
     Stats(Reply<Stats>),
     Processes(Reply<Vec<u32>>),
+    Networks(Reply<()>),
 }
 
 /// The role's entry point: the launch comes as the first frame on standard input, events go to standard output.
@@ -117,7 +119,9 @@ async fn supervise(
         .map_err(fail)?;
     let executor = open_executor(&launch).map_err(|error| failure(&error))?;
     let mut record = Record::open(launch)?;
-    let (mut task, mut streams) = match streams::begin(&record.launch, executor.as_ref(), &hub).await {
+    let mut names = Names::new(&record.launch);
+    let begun = streams::begin(&record.launch, executor.as_ref(), &hub, &mut names).await;
+    let (mut task, mut streams) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             let failure = failure(&error);
@@ -140,7 +144,8 @@ async fn supervise(
     let mut restart = Restart::new(record.launch.container.host.restart);
     loop {
         let begun = Instant::now();
-        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart).await;
+        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart, &mut names).await;
+        names.ended();
         desk.set_stdin(None);
         hub.release();
         streams::drain(streams.readers).await;
@@ -160,7 +165,7 @@ async fn supervise(
             hub.announce(&Event::Exited(exit));
             break;
         }
-        match streams::begin(&record.launch, executor.as_ref(), &hub).await {
+        match streams::begin(&record.launch, executor.as_ref(), &hub, &mut names).await {
             Ok((again, anew)) => (task, streams) = (again, anew),
             Err(error) => {
                 let failure = failure(&error);
@@ -239,6 +244,7 @@ async fn attend(
     inbox: &mut UnboundedReceiver<Command>,
     record: &mut Record,
     restart: &mut Restart,
+    names: &mut Names,
 ) -> Exit {
     let executor = name_of(record);
     let env = record.launch.container.config.env.clone();
@@ -315,6 +321,10 @@ async fn attend(
                 }
                 Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
                 Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
+                Command::Networks(reply) => {
+                    let told = names.changed(task.pid());
+                    let _ = reply.send(told.map_err(|error| failure(&error)));
+                }
             },
         }
     }
@@ -481,6 +491,8 @@ async fn stopped_meanwhile(
                 Command::Signal(_, reply) | Command::Pause(_, reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Stats(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Processes(reply) => drop(reply.send(Err(refusal(record, why)))),
+                // It will be told when it starts.
+                Command::Networks(reply) => drop(reply.send(Ok(()))),
                 Command::Exec(session) => drop(session.to.tell(&Event::Failed(refusal(record, why)))),
                 Command::Resize(_) => {}
             },

@@ -130,7 +130,7 @@ pub fn redirect(ports: &[PortRule]) -> io::Result<()> {
     batch.add_set(&Set { name: "addressed4", key: KEY, value: VALUE, elements });
     let rules = to_ports(&[], &[]).into_iter().take(1).collect();
     batch.add_chain(Chain { name: "output", kind: "nat", hook: OUTPUT, priority: DESTINATION, rules });
-    Socket::netfilter()?.ask(batch.end()).map(drop)
+    Socket::netfilter()?.ask(&batch.end()).map(drop)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
