@@ -77,6 +77,12 @@ pub fn number(name: &str) -> Option<u32> {
     ALL.iter().position(|known| known.strip_prefix("CAP_") == Some(bare)).and_then(|n| u32::try_from(n).ok())
 }
 
+/// Whether this process may give the capability to others: it is in its bounding set.
+pub fn available(name: &str) -> bool {
+    let Some(set) = number(name).and_then(|n| CapabilitySet::from_bits(1 << n)) else { return false };
+    rustix::thread::capability_is_in_bounding_set(set).unwrap_or(false)
+}
+
 /// The names as a bit mask; `Err` is the first name that is none.
 pub fn mask(names: &[String]) -> std::result::Result<u64, String> {
     names.iter().try_fold(0, |bits, name| number(name).map(|n| bits | 1 << n).ok_or_else(|| name.clone()))

@@ -55,7 +55,7 @@ pub(crate) fn hide() -> Result<()> {
 }
 
 /// A descriptor of the process, once it is sure that it is the one that was meant.
-fn open(peer: &Peer) -> Result<OwnedFd> {
+pub(crate) fn open(peer: &Peer) -> Result<OwnedFd> {
     let subject = peer.pid.to_string();
     let gone = || InitFailure::new(Step::Join, &subject, Cause::Errno(libc::ESRCH));
     let pid = i32::try_from(peer.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
@@ -73,12 +73,12 @@ fn open(peer: &Peer) -> Result<OwnedFd> {
 }
 
 /// A detached copy of the container's `/dev/shm`. A mount can be copied only from within its namespace.
-fn shm_of(target: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn shm_of(target: &OwnedFd) -> Result<OwnedFd> {
     let (step, subject) = (Step::Source, "/dev/shm");
     let directory = |path: &str| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
-    let own = rustix::fs::open("/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let own = rustix::fs::open("/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let (own, root) = (own.at(step, subject)?, directory("/").at(step, subject)?);
     sys::join(target.as_fd(), libc::CLONE_NEWNS).at(Step::Join, subject)?;
     let copied = (|| {

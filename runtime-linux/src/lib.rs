@@ -27,6 +27,7 @@ pub mod cgroups;
 pub mod detached;
 mod exec;
 mod failure;
+pub mod foreign;
 pub mod init;
 mod join;
 mod mounts;

@@ -14,11 +14,15 @@ const MAX_ID: u32 = i32::MAX as u32;
 
 /// Who the process becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: Option<String>,
+pub struct Identity {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// All groups, that one among them.
+    pub groups: Vec<u32>,
+    /// The user's home, if the root's files say so.
+    pub home: Option<String>,
 }
 
 struct Account<'a> {

@@ -23,6 +23,7 @@ impl Execute for Info {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let summary = engine.summary()?;
         let executors: Vec<_> = executor::entries().iter().map(|entry| entry.name).collect();
+        let runtimes = runtimes(engine);
         let platforms: Vec<_> = executor::default_platforms().iter().map(ToString::to_string).collect();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let root = engine.root().display().to_string();
@@ -36,6 +37,8 @@ impl Execute for Info {
             "Images": summary.images,
             "Driver": summary.snapshotter,
             "Executors": executors,
+            "Runtimes": runtimes,
+            "DefaultRuntime": executor::linux::NAME,
             "DefaultPlatforms": platforms,
             "OSType": os,
             "Architecture": arch,
@@ -53,7 +56,7 @@ impl Execute for Info {
             None => printer.write(
                 format!(
                     "Containers: {}\n Running: {}\n Stopped: {}\nImages: {}\nServer Version: {version}\n\
-                     Storage Driver: {}\nExecutors: {}\nDefault Platforms: {}\nOSType: {os}\n\
+                     Storage Driver: {}\nExecutors: {}\nRuntimes: {}\nDefault Platforms: {}\nOSType: {os}\n\
                      Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\nRootless: {}\nId Mapping: {}\nControl Groups: {}\n",
                     summary.containers,
                     summary.running,
@@ -61,6 +64,7 @@ impl Execute for Info {
                     summary.images,
                     summary.snapshotter,
                     executors.join(" "),
+                    runtimes.keys().map(String::as_str).collect::<Vec<_>>().join(" "),
                     platforms.join(" "),
                     engine.run_root().display(),
                     summary.confinement.rootless,
@@ -72,4 +76,15 @@ impl Execute for Info {
         }
         Ok(0)
     }
+}
+
+/// What `--runtime` may name: ours, and the programs that are installed or configured; as docker shows them.
+fn runtimes(engine: &Engine) -> serde_json::Map<String, serde_json::Value> {
+    let ours = executor::entries()
+        .into_iter()
+        .map(|entry| entry.name)
+        .filter(|name| *name != executor::oci_cli::NAME);
+    let ours = ours.map(|name| (name.to_owned(), json!({ "path": "" })));
+    let installed = executor::runtimes::known(&engine.config().runtimes).into_iter();
+    ours.chain(installed.map(|(name, path)| (name, json!({ "path": path })))).collect()
 }

@@ -15,6 +15,9 @@
 //! parallel = 3                          # layers downloaded at once
 //! [wasm]
 //! memory-mib = 4096                     # most linear memory of a module
+//! [runtimes.crun-debug]                 # for `--runtime crun-debug`
+//! path = "/usr/bin/crun"
+//! args = ["--debug"]                    # in front of every command
 //! ```
 //! The file is `--config`, else `$UMIAK_CONFIG`, else `$XDG_CONFIG_HOME/umiak/config.toml` (`~/.config` if unset), else
 //! `/etc/umiak/config.toml`: the first that there is, never a merge of two, so that one file explains everything. A file that
@@ -46,6 +49,8 @@ pub struct Config {
     pub pull: PullConfig,
     /// What Wasm containers may use.
     pub wasm: WasmConfig,
+    /// Installed OCI runtimes, by the name that `--runtime` takes.
+    pub runtimes: BTreeMap<String, RuntimeConfig>,
     /// Every container of root's has users of its own on the host, unless `--userns host` says otherwise.
     pub userns_remap: bool,
 }
@@ -80,6 +85,17 @@ pub struct WasmConfig {
     pub memory_mib: u64,
 }
 
+/// An installed OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RuntimeConfig {
+    /// The program, absolute.
+    pub path: PathBuf,
+    /// Arguments in front of every command.
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -87,6 +103,7 @@ impl Default for Config {
             registries: BTreeMap::new(),
             pull: PullConfig::default(),
             wasm: WasmConfig::default(),
+            runtimes: BTreeMap::new(),
             userns_remap: false,
         }
     }
@@ -218,6 +235,11 @@ impl Config {
                 return fail(format!("registries.\"{host}\".tls"), &true, "possible with `insecure = true`");
             }
         }
+        for (name, runtime) in &self.runtimes {
+            if !runtime.path.is_absolute() {
+                return fail(format!("runtimes.{name}.path"), &runtime.path.display(), "an absolute path");
+            }
+        }
         if !(1..=64).contains(&self.pull.parallel) {
             return fail("pull.parallel".into(), &self.pull.parallel, "from 1 to 64");
         }
@@ -285,6 +307,8 @@ mod tests {
             ("[pull]\nparallel = 0\n", "`pull.parallel` is `0`"),
             ("[aliases]\n\"a/b\" = \"x\"\n", "`a/b`"),
             ("[registries.\"docker.io\"]\nmirrors = [\"http://x\"]\n", "`http://x`"),
+            ("[runtimes.x]\npath = \"crun\"\n", "`runtimes.x.path` is `crun`"),
+            ("[runtimes.x]\nargs = []\n", "missing field `path`"),
             ("[registries.\"a.b\"]\ninsecure = true\ntls = true\n", "insecure = true"),
         ] {
             let error = parse(text).expect_err(text).to_string();

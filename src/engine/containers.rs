@@ -158,6 +158,8 @@ impl Engine {
             exe,
             cache: self.root.join("cache"),
             guest_memory: Some(self.guest_memory()),
+            scratch: self.run_dir(&container.id),
+            runtime: container.executor.runtime.clone(),
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -71,7 +71,10 @@ impl Engine {
             wants: super::wants::wants(&options.host, &options.wishes),
         };
         let entries = executor::entries();
-        let (_, choice) = executor::select(&entries, &workload, options.runtime.as_deref())?;
+        let choice = match executor::runtimes::find(options.runtime.as_deref(), &self.config.runtimes)? {
+            Some(runtime) => executor::select_installed(&entries, &workload, runtime)?,
+            None => executor::select(&entries, &workload, options.runtime.as_deref())?.1,
+        };
         let mut container = Container {
             id: random_id()?,
             name: options.name.clone().unwrap_or_default(),

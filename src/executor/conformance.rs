@@ -462,10 +462,10 @@ async fn terminal(subject: &dyn Subject) -> Outcome {
 }
 
 async fn converse(task: &dyn Task) -> Outcome {
+    task.start().await.map_err(|error| say(&error))?;
     let terminal = task.terminal().ok_or("the task has no terminal")?;
     let mut keys = terminal.stream().map_err(|error| say(&error))?;
     let mut screen = Output::of(terminal.stream().map_err(|error| say(&error))?);
-    task.start().await.map_err(|error| say(&error))?;
     terminal.resize(WindowSize { rows: 50, cols: 132 }).map_err(|error| say(&error))?;
     let mut key = |bytes: &[u8]| keys.write_all(bytes).map_err(|error| format!("typing: {error}"));
     key(b"hello\n")?;
@@ -492,7 +492,13 @@ mod tests {
         }
 
         fn open(&self) -> Result<Box<dyn Executor>, ExecError> {
-            (fake::ENTRY.open)(&Settings { exe: "umiak".into(), cache: "cache".into(), guest_memory: None })
+            (fake::ENTRY.open)(&Settings {
+                exe: "umiak".into(),
+                cache: "cache".into(),
+                guest_memory: None,
+                scratch: "scratch".into(),
+                runtime: None,
+            })
         }
 
         fn request(&self, id: ContainerId, program: &Program, stdio: Stdio) -> Option<Create> {

@@ -6,7 +6,8 @@ use super::{Entry, ExecError, Executor, Refusal, Settings, Workload};
 pub const NAME: &str = "linux";
 
 /// The host side's view.
-pub const ENTRY: Entry = Entry { name: NAME, aliases: &[], admit, open };
+pub const ENTRY: Entry =
+    Entry { name: NAME, aliases: &["io.containerd.runc.v2", "io.containerd.runc.v1"], admit, open };
 
 fn admit(_: &Workload) -> Result<(), Refusal> {
     Err(Refusal::Host { executor: NAME })

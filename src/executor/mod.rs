@@ -21,6 +21,12 @@ pub mod linux;
 #[cfg(not(target_os = "linux"))]
 #[path = "linux_refused.rs"]
 pub mod linux;
+#[cfg(target_os = "linux")]
+pub mod oci_cli;
+#[cfg(not(target_os = "linux"))]
+#[path = "oci_cli_refused.rs"]
+pub mod oci_cli;
+pub mod runtimes;
 mod select;
 pub mod wasm;
 
@@ -33,8 +39,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::Root;
-use crate::model::{ContainerId, ErrorKind, HostConfig, Kind, Packaging, Platform, Propagation, Resources};
-pub use select::{SelectError, default_platforms, entries, select};
+use crate::model::{
+    ContainerId, ErrorKind, HostConfig, Kind, OciRuntime, Packaging, Platform, Propagation, Resources,
+};
+pub use select::{SelectError, default_platforms, entries, select, select_installed};
 
 /// An executor as the host side knows it.
 #[derive(Debug, Clone, Copy)]
@@ -213,6 +221,10 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Bytes of memory that a sandbox of our own gives a guest at the most; `None` for the sandbox's default.
     pub guest_memory: Option<u64>,
+    /// The container's own directory ([`Create::scratch`]), which may be gone when a task is swept.
+    pub scratch: PathBuf,
+    /// The installed program that the executor drives, if it drives one.
+    pub runtime: Option<OciRuntime>,
 }
 
 /// The process to run.
@@ -377,7 +389,7 @@ pub trait Task: Debug + Send + Sync {
     async fn signal(&self, signal: u8) -> Result<(), ExecError>;
     /// Kills what is left and frees what the task held.
     async fn delete(self: Box<Self>) -> Result<(), ExecError>;
-    /// The container's terminal, when it has one.
+    /// The container's terminal, when it has one. That of a further process may be there only when it has started.
     fn terminal(&self) -> Option<&dyn Terminal> {
         None
     }

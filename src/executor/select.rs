@@ -1,7 +1,10 @@
 //! Which executor runs an image: a pure function of what is known on the host.
 
-use super::{Entry, Refusal, Workload, linux, wasm};
-use crate::model::{ErrorKind, ExecutorChoice, Kind, Packaging, Platform};
+use std::path::PathBuf;
+
+use super::runtimes::WELL_KNOWN;
+use super::{Entry, Refusal, Workload, linux, oci_cli, wasm};
+use crate::model::{ErrorKind, ExecutorChoice, Kind, OciRuntime, Packaging, Platform};
 
 /// No executor takes the workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +15,17 @@ pub enum SelectError {
         /// What was asked for.
         name: String,
         /// What there is.
-        known: Vec<&'static str>,
+        known: Vec<String>,
+    },
+    /// `--runtime` names a program that is no runtime.
+    #[error("runtime `{name}`: `{}` cannot be used: {why}", path.display())]
+    Runtime {
+        /// What was asked for.
+        name: String,
+        /// The program.
+        path: PathBuf,
+        /// What is the matter with it.
+        why: String,
     },
     /// The one that fits, or the one asked for, refuses.
     #[error(transparent)]
@@ -22,15 +35,24 @@ pub enum SelectError {
 impl Kind for SelectError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unknown { .. } => ErrorKind::InvalidInput,
+            Self::Unknown { .. } | Self::Runtime { .. } => ErrorKind::InvalidInput,
             Self::Refused(_) => ErrorKind::Unsupported,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Unknown { known, .. } => {
-                vec![format!("the runtimes of this build are {}", known.join(", "))]
+            Self::Unknown { name, known } => {
+                let mut hints = vec![format!("the runtimes here are {}", known.join(", "))];
+                if WELL_KNOWN.contains(&name.as_str()) {
+                    hints.push(format!(
+                        "install `{name}`, or leave `--runtime` out: `linux` needs no other program"
+                    ));
+                }
+                hints
+            }
+            Self::Runtime { .. } => {
+                vec!["`--runtime` takes a program with the command line of runc".to_owned()]
             }
             Self::Refused(refusal) => refusal.hints(),
         }
@@ -39,7 +61,7 @@ impl Kind for SelectError {
 
 /// The executors of this build.
 pub fn entries() -> Vec<Entry> {
-    vec![linux::ENTRY, wasm::ENTRY]
+    vec![linux::ENTRY, wasm::ENTRY, oci_cli::ENTRY]
 }
 
 /// The platforms that this host runs, the preferred one first.
@@ -49,6 +71,17 @@ pub fn default_platforms() -> Vec<Platform> {
     } else {
         vec![Platform::wasi()]
     }
+}
+
+/// Chooses for a workload that an installed runtime is to run.
+pub fn select_installed(
+    entries: &[Entry],
+    workload: &Workload,
+    runtime: OciRuntime,
+) -> Result<ExecutorChoice, SelectError> {
+    let (_, choice) = select(entries, workload, Some(oci_cli::NAME))?;
+    let reason = format!("`--runtime {}` asked for {}", runtime.name, runtime.path.display());
+    Ok(ExecutorChoice { reason, runtime: Some(runtime), ..choice })
 }
 
 /// Chooses among `entries`: the one the user named, or the first rule that matches. The reason is for people.
@@ -61,14 +94,14 @@ pub fn select<'a>(
     let (entry, reason) = if let Some(name) = wish {
         let entry = find(name).ok_or_else(|| SelectError::Unknown {
             name: name.to_owned(),
-            known: entries.iter().map(|e| e.name).collect(),
+            known: entries.iter().map(|e| e.name.to_owned()).collect(),
         })?;
         (entry, format!("`--runtime {name}` asked for it"))
     } else {
         by_rule(entries, workload)?
     };
     (entry.admit)(workload)?;
-    Ok((entry, ExecutorChoice { name: entry.name.to_owned(), reason }))
+    Ok((entry, ExecutorChoice { name: entry.name.to_owned(), reason, runtime: None }))
 }
 
 fn by_rule<'a>(entries: &'a [Entry], workload: &Workload) -> Result<(&'a Entry, String), SelectError> {
@@ -85,7 +118,7 @@ fn by_rule<'a>(entries: &'a [Entry], workload: &Workload) -> Result<(&'a Entry, 
     };
     let entry = entries.iter().find(|e| e.name == name).ok_or_else(|| SelectError::Unknown {
         name: name.to_owned(),
-        known: entries.iter().map(|e| e.name).collect(),
+        known: entries.iter().map(|e| e.name.to_owned()).collect(),
     })?;
     Ok((entry, reason))
 }

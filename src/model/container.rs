@@ -49,6 +49,22 @@ pub struct ExecutorChoice {
     pub name: String,
     /// The rule that chose it, as a sentence.
     pub reason: String,
+    /// The installed program that it drives, if it drives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<OciRuntime>,
+}
+
+/// An installed OCI runtime: runc, crun, or another with their command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciRuntime {
+    /// As the user names it: `crun`, a name of the configuration, or a path.
+    pub name: String,
+    /// The program.
+    pub path: PathBuf,
+    /// Arguments in front of every command.
+    pub args: Vec<String>,
+    /// The first line of what it says of its version, when the container was made.
+    pub version: String,
 }
 
 /// What runs in a container (docker's `Config`), image defaults and the user's wishes already merged.

@@ -16,8 +16,8 @@ pub mod signal;
 mod volume;
 
 pub use container::{
-    Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, Root,
-    RunState, RuntimeStatus,
+    Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, OciRuntime,
+    Root, RunState, RuntimeStatus,
 };
 pub use digest::{Digest, DigestError};
 pub use host::{

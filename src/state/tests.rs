@@ -44,7 +44,7 @@ pub(crate) fn container(number: u32, name: &str, image: &Image) -> Container {
         image_name: "x".into(),
         layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
         platform: image.platform.clone(),
-        executor: ExecutorChoice { name: "linux".into(), reason: "test".into() },
+        executor: ExecutorChoice { name: "linux".into(), reason: "test".into(), runtime: None },
         config: ContainerConfig::default(),
         host: HostConfig::default(),
         state: RunState::default(),

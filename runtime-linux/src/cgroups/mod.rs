@@ -58,6 +58,8 @@ pub struct Hierarchies {
     pub v1: Vec<(Vec<String>, PathBuf)>,
     /// The v2 mount, which has no controllers in a hybrid layout.
     pub v2: Option<PathBuf>,
+    /// v1 mounts without controllers, which have a name (`systemd`): nothing of ours goes there, but other runtimes do.
+    pub named: Vec<PathBuf>,
 }
 
 const CONTROLLERS: &[&str] = &[
@@ -96,7 +98,9 @@ impl Hierarchies {
                 (Some("cgroup"), Some(options)) => {
                     let list: Vec<String> =
                         options.split(',').filter(|o| CONTROLLERS.contains(o)).map(str::to_owned).collect();
-                    if !list.is_empty() && !found.v1.iter().any(|(known, _)| *known == list) {
+                    if options.split(',').any(|o| o.starts_with("name=")) && !found.named.contains(&target) {
+                        found.named.push(target);
+                    } else if !list.is_empty() && !found.v1.iter().any(|(known, _)| *known == list) {
                         found.v1.push((list, target));
                     }
                 }
@@ -244,7 +248,8 @@ impl Cgroup {
     /// Removes it with what is below it, waiting up to two seconds for dying processes.
     pub fn remove(&self) -> std::result::Result<(), CgroupError> {
         let deadline = Instant::now() + Duration::from_secs(2);
-        for dir in self.dirs() {
+        let named = self.hierarchies.named.iter().map(|mount| mount.join(&self.path));
+        for dir in self.dirs().chain(named.filter(|dir| dir.is_dir())) {
             remove_tree(&dir, deadline, 0)?;
         }
         Ok(())

@@ -16,21 +16,23 @@ const JGE: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
 /// An architecture: the kernel's audit number, docker's name, and the column of the table.
-struct Arch {
+pub(super) struct Arch {
     audit: u32,
-    name: &'static str,
+    pub(super) name: &'static str,
+    /// Its name to libseccomp.
+    pub(super) scmp: &'static str,
     column: fn(&(&str, u32, u32, u32, u32)) -> u32,
 }
 
 #[cfg(target_arch = "x86_64")]
-const ARCHES: [Arch; 2] = [
-    Arch { audit: 0xc000_003e, name: "amd64", column: |row| row.1 },
-    Arch { audit: 0x4000_0003, name: "x86", column: |row| row.2 },
+pub(super) const ARCHES: [Arch; 2] = [
+    Arch { audit: 0xc000_003e, name: "amd64", scmp: "SCMP_ARCH_X86_64", column: |row| row.1 },
+    Arch { audit: 0x4000_0003, name: "x86", scmp: "SCMP_ARCH_X86", column: |row| row.2 },
 ];
 #[cfg(target_arch = "aarch64")]
-const ARCHES: [Arch; 2] = [
-    Arch { audit: 0xc000_00b7, name: "arm64", column: |row| row.3 },
-    Arch { audit: 0x4000_0028, name: "arm", column: |row| row.4 },
+pub(super) const ARCHES: [Arch; 2] = [
+    Arch { audit: 0xc000_00b7, name: "arm64", scmp: "SCMP_ARCH_AARCH64", column: |row| row.3 },
+    Arch { audit: 0x4000_0028, name: "arm", scmp: "SCMP_ARCH_ARM", column: |row| row.4 },
 ];
 
 fn op(code: u16, k: u32) -> Instruction {
@@ -58,7 +60,7 @@ fn older_than(wanted: &str) -> bool {
     parse(&rustix::system::uname().release().to_string_lossy()) < parse(wanted)
 }
 
-fn applies(rule: &Rule, native: &str, caps: u64) -> bool {
+pub(super) fn applies(rule: &Rule, native: &str, caps: u64) -> bool {
     let has = |name: &String| crate::caps::number(name).is_some_and(|n| caps & 1 << n != 0);
     let arch = |name: &String| name == native;
     let Filter { caps: need, arches, min_kernel } = &rule.includes;
@@ -220,9 +222,12 @@ fn section(
     Ok(code)
 }
 
+pub(super) fn capability_bits(capabilities: &[String]) -> u64 {
+    capabilities.iter().filter_map(|name| crate::caps::number(name)).fold(0, |bits, n| bits | 1 << n)
+}
+
 pub(super) fn compile(profile: &Profile, capabilities: &[String]) -> Result<Vec<Instruction>, ProfileError> {
-    let caps =
-        capabilities.iter().filter_map(|name| crate::caps::number(name)).fold(0, |bits, n| bits | 1 << n);
+    let caps = capability_bits(capabilities);
     let default = action(&profile.default_action, profile.default_errno_ret)?;
     let mut code = vec![op(LOAD, 4)];
     for arch in &ARCHES {

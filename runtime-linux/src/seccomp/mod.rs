@@ -7,8 +7,9 @@
 mod compile;
 mod default;
 mod numbers;
+mod resolved;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sys::Instruction;
 
@@ -63,7 +64,7 @@ pub(crate) struct Filter {
     pub(crate) min_kernel: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Arg {
     pub(crate) index: u32,
@@ -84,15 +85,22 @@ pub fn check(json: &str) -> Result<(), ProfileError> {
     compile::compile(&profile, &[]).map(|_| ())
 }
 
+pub use resolved::{Resolved, resolve};
+
+/// The profile that is wanted; `None` is no filter.
+fn profile(wanted: &crate::Seccomp) -> Result<Option<Profile>, ProfileError> {
+    Ok(Some(match wanted {
+        crate::Seccomp::Unconfined => return Ok(None),
+        crate::Seccomp::Default => default::profile(),
+        crate::Seccomp::Profile(json) => serde_json::from_str(json).map_err(ProfileError::Json)?,
+    }))
+}
+
 /// Compiles the filter for a process with these capabilities; `None` is no filter.
 pub(crate) fn program(
     wanted: &crate::Seccomp,
     capabilities: &[String],
 ) -> Result<Option<Vec<Instruction>>, ProfileError> {
-    let profile = match wanted {
-        crate::Seccomp::Unconfined => return Ok(None),
-        crate::Seccomp::Default => default::profile(),
-        crate::Seccomp::Profile(json) => serde_json::from_str(json).map_err(ProfileError::Json)?,
-    };
+    let Some(profile) = profile(wanted)? else { return Ok(None) };
     compile::compile(&profile, capabilities).map(Some)
 }

@@ -12,8 +12,8 @@ use super::network;
 use crate::cli::output::human;
 use crate::engine::Connections;
 use crate::model::{
-    Container, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount, MountSource,
-    NamespaceMode, Propagation, RestartPolicy, UserNamespace,
+    Container, ExecutorChoice, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount,
+    MountSource, NamespaceMode, Propagation, RestartPolicy, UserNamespace,
 };
 
 /// What docker hides and protects of `/proc` and `/sys`.
@@ -62,7 +62,7 @@ pub(super) fn container(
         "Driver": "overlay2",
         "Platform": container.platform.os,
         "ImagePlatform": container.platform.to_string(),
-        "Executor": { "Name": container.executor.name, "Reason": container.executor.reason },
+        "Executor": executor(&container.executor),
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": container.host.security.apparmor.clone().unwrap_or_default(),
@@ -78,6 +78,17 @@ pub(super) fn container(
         fields.insert("SizeRootFs".to_owned(), all.into());
     }
     document
+}
+
+/// Which executor runs it and why; the installed program where it drives one.
+fn executor(choice: &ExecutorChoice) -> Value {
+    let mut value = json!({ "Name": choice.name, "Reason": choice.reason });
+    if let Some(runtime) = &choice.runtime {
+        value["Runtime"] = json!({
+            "Name": runtime.name, "Path": runtime.path, "Args": runtime.args, "Version": runtime.version,
+        });
+    }
+    value
 }
 
 fn state(container: &Container, alive: bool) -> Value {
@@ -178,7 +189,7 @@ fn host(container: &Container) -> Value {
             UserNamespace::Auto => "auto",
         },
         "ShmSize": host.shm_size.unwrap_or(64 << 20),
-        "Runtime": container.executor.name,
+        "Runtime": container.executor.runtime.as_ref().map_or(&container.executor.name, |runtime| &runtime.name),
         "Isolation": host.isolation,
         "CgroupParent": host.cgroup_parent,
         "Ulimits": host.ulimits.iter().map(|one| json!({ "Name": one.name, "Hard": one.hard, "Soft": one.soft })).collect::<Vec<_>>(),
@@ -454,7 +465,11 @@ mod tests {
             image_name: "busybox".into(),
             layers: Vec::new(),
             platform: Platform::wasi(),
-            executor: ExecutorChoice { name: "wasm".into(), reason: "it is for wasi/wasm".into() },
+            executor: ExecutorChoice {
+                name: "wasm".into(),
+                reason: "it is for wasi/wasm".into(),
+                runtime: None,
+            },
             config: ContainerConfig {
                 entrypoint: vec!["/bin/sh".into()],
                 cmd: vec!["-c".into(), "x".into()],

@@ -25,7 +25,7 @@ fn class(failure: &InitFailure) -> ErrorKind {
     }
 }
 
-pub(super) fn not_created(error: SpawnError) -> ExecError {
+pub(in crate::executor) fn not_created(error: SpawnError) -> ExecError {
     let kind = match &error {
         SpawnError::Init(failure) => class(failure),
         SpawnError::Seccomp(_) => ErrorKind::InvalidInput,

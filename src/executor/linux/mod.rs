@@ -29,11 +29,19 @@ use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Stdio, Task, 
 use crate::model::{ContainerId, ErrorKind, Platform};
 use task::LinuxTask;
 
+pub(in crate::executor) use failure::not_created;
+pub(in crate::executor) use plan::{environment, plan as plan_of};
+pub(in crate::executor) use resources::{limits, processes, stats};
+pub(in crate::executor) use task::Pty;
+
 /// The executor's name.
 pub const NAME: &str = "linux";
 
+/// What docker calls its default way of running a container; none of these is a program.
+const ALIASES: &[&str] = &["io.containerd.runc.v2", "io.containerd.runc.v1"];
+
 /// The host side's view.
-pub const ENTRY: Entry = Entry { name: NAME, aliases: &[], admit, open };
+pub const ENTRY: Entry = Entry { name: NAME, aliases: ALIASES, admit, open };
 
 /// This processor's own platform only: what else the kernel could run (`binfmt_misc`, 32 bits) cannot be told reliably.
 fn admit(workload: &Workload) -> Result<(), Refusal> {
@@ -64,7 +72,7 @@ struct Linux {
 }
 
 /// Below what is ours of the hierarchy, which for root is all of it.
-fn cgroup_path(id: &ContainerId) -> String {
+pub(in crate::executor) fn cgroup_path(id: &ContainerId) -> String {
     match cgroups::base() {
         Some(base) if !base.is_empty() => format!("{base}/umiak/{id}"),
         _ => format!("umiak/{id}"),

@@ -13,7 +13,7 @@ use crate::model::ErrorKind;
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Docker's defaults, and what the request says.
-pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
+pub(in crate::executor) fn plan(request: &Create) -> Result<Plan, ExecError> {
     let root = match &request.root {
         Root::Overlay { lower, upper, work } => {
             runtime_linux::Root::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
@@ -43,7 +43,7 @@ pub(super) fn plan(request: &Create) -> Result<Plan, ExecError> {
 }
 
 /// The request's environment over docker's defaults. `HOME` is the runtime's: it knows the user.
-pub(super) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> {
+pub(in crate::executor) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> {
     let mut defaults = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if matches!(stdio, Stdio::Terminal(_)) {
         defaults.push("TERM=xterm".to_owned());

@@ -35,7 +35,7 @@ enum LimitError {
 }
 
 /// The runtime's limits for these resources.
-pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
+pub(in crate::executor) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
     let mut throttles = Vec::new();
     for (kind, list) in [
         (ThrottleKind::ReadBps, &resources.device_read_bps),
@@ -97,10 +97,8 @@ fn not_changed(error: CgroupError) -> ExecError {
     ExecError::failed(kind, "changing the container's limits", error)
 }
 
-impl LinuxTask {
-    fn control_group(&self, action: &'static str) -> Result<Cgroup, ExecError> {
-        Cgroup::open(&self.cgroup).map_err(|error| ExecError::failed(ErrorKind::Internal, action, error))
-    }
+fn control_group(path: &str, action: &'static str) -> Result<Cgroup, ExecError> {
+    Cgroup::open(path).map_err(|error| ExecError::failed(ErrorKind::Internal, action, error))
 }
 
 #[async_trait]
@@ -108,42 +106,52 @@ impl Limits for LinuxTask {
     async fn update(&self, resources: &Resources) -> Result<(), ExecError> {
         super::inside::changeable(&self.plan, resources)?;
         let limits = limits(resources)?;
-        self.control_group("changing the container's limits")?.update(&limits).map_err(not_changed)
+        control_group(&self.cgroup, "changing the container's limits")?.update(&limits).map_err(not_changed)
     }
 }
 
 impl Usage for LinuxTask {
     fn stats(&self) -> Result<Stats, ExecError> {
-        let used = self.control_group("reading what the container uses")?.stats();
-        Ok(Stats {
-            cpu_total: used.cpu,
-            cpu_user: used.cpu_user,
-            cpu_system: used.cpu_system,
-            cpu_throttling: used.throttling,
-            memory: used.memory.saturating_sub(used.inactive_file),
-            memory_cache: used.cache,
-            memory_peak: used.memory_peak,
-            memory_limit: used.memory_limit,
-            pids: used.pids,
-            pids_limit: used.pids_limit,
-            block_read: used.read,
-            block_write: used.written,
-            networks: networks(
-                &std::fs::read_to_string(format!("/proc/{}/net/dev", self.pid())).unwrap_or_default(),
-            ),
-        })
+        stats(&self.cgroup, self.pid())
     }
 
     fn processes(&self) -> Result<Vec<u32>, ExecError> {
-        let first = self.pid();
-        let mut all = match &self.plan.cgroup {
-            Some(_) => self.control_group("listing the container's processes")?.processes(),
-            None => super::inside::processes(first),
-        };
-        all.retain(|pid| *pid != first);
-        all.insert(0, first);
-        Ok(all)
+        match &self.plan.cgroup {
+            Some(_) => processes(&self.cgroup, self.pid()),
+            None => Ok(first_of(self.pid(), super::inside::processes(self.pid()))),
+        }
     }
+}
+
+/// What the processes of a control group have used; `first` is one of them.
+pub(in crate::executor) fn stats(group: &str, first: u32) -> Result<Stats, ExecError> {
+    let used = control_group(group, "reading what the container uses")?.stats();
+    Ok(Stats {
+        cpu_total: used.cpu,
+        cpu_user: used.cpu_user,
+        cpu_system: used.cpu_system,
+        cpu_throttling: used.throttling,
+        memory: used.memory.saturating_sub(used.inactive_file),
+        memory_cache: used.cache,
+        memory_peak: used.memory_peak,
+        memory_limit: used.memory_limit,
+        pids: used.pids,
+        pids_limit: used.pids_limit,
+        block_read: used.read,
+        block_write: used.written,
+        networks: networks(&std::fs::read_to_string(format!("/proc/{first}/net/dev")).unwrap_or_default()),
+    })
+}
+
+/// The processes of a control group, the first one in front.
+pub(in crate::executor) fn processes(group: &str, first: u32) -> Result<Vec<u32>, ExecError> {
+    Ok(first_of(first, control_group(group, "listing the container's processes")?.processes()))
+}
+
+fn first_of(first: u32, mut all: Vec<u32>) -> Vec<u32> {
+    all.retain(|pid| *pid != first);
+    all.insert(0, first);
+    all
 }
 
 /// `/proc/net/dev`: two lines of titles, then `eth0: received-bytes 7 others, sent-bytes …`. Loopback does not count.

@@ -146,7 +146,7 @@ impl Task for LinuxTask {
 
 /// The host's end of a terminal.
 #[derive(Debug)]
-pub(super) struct Pty(pub(super) OwnedFd);
+pub(in crate::executor) struct Pty(pub(in crate::executor) OwnedFd);
 
 impl Terminal for Pty {
     fn stream(&self) -> Result<File, ExecError> {

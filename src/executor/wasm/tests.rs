@@ -146,6 +146,8 @@ impl Subject for Wasi {
             exe: "umiak".into(),
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            scratch: self.dir.path().to_owned(),
+            runtime: None,
         })
     }
 

@@ -195,6 +195,8 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
         exe: launch.exe.clone(),
         cache: launch.root.join("cache"),
         guest_memory: launch.guest_memory,
+        scratch: launch.run.clone(),
+        runtime: launch.container.executor.runtime.clone(),
     };
     let name = launch.container.executor.name.as_str();
     match executor::entries().into_iter().find(|entry| entry.name == name) {
@@ -204,7 +206,7 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
             "choosing the executor",
             executor::SelectError::Unknown {
                 name: name.to_owned(),
-                known: executor::entries().iter().map(|entry| entry.name).collect(),
+                known: executor::entries().iter().map(|entry| entry.name.to_owned()).collect(),
             },
         )),
     }

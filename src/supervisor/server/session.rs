@@ -67,6 +67,11 @@ async fn begin(
     let mut process = order.process.clone();
     process.env = over(env, &order.process.env);
     let process = exec.exec(ExecRequest { process, privileged: order.privileged, stdio }).await?;
+    // Its terminal may be there only now. What it writes waits in the pipes, or in the terminal.
+    if let Err(error) = process.start().await {
+        process.delete().await?;
+        return Err(error);
+    }
     let (input, outputs) = match streams::ends(process.as_ref(), order.stdin, input, outputs) {
         Ok(ends) => ends,
         Err(error) => {
@@ -87,10 +92,6 @@ async fn begin(
     }
     drop(reading);
     let input = streams::write_input(input);
-    if let Err(error) = process.start().await {
-        process.delete().await?;
-        return Err(error);
-    }
     Ok((process, input, readers))
 }
 

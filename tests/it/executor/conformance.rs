@@ -41,6 +41,11 @@ impl Linux {
         Self { dir, ids: Mutex::new(Vec::new()) }
     }
 
+    /// Where everything of this suite is.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Cgroups that are left of containers of this suite.
     pub(super) fn left(&self) -> Vec<PathBuf> {
         let hierarchies =
@@ -77,7 +82,13 @@ impl Subject for Linux {
 
     fn open(&self) -> Result<Box<dyn Executor>, ExecError> {
         let exe = Path::new(env!("CARGO_BIN_EXE_umiak")).to_owned();
-        (linux::ENTRY.open)(&Settings { exe, cache: self.dir.path().join("cache"), guest_memory: None })
+        (linux::ENTRY.open)(&Settings {
+            exe,
+            cache: self.dir.path().join("cache"),
+            guest_memory: None,
+            scratch: "scratch".into(),
+            runtime: None,
+        })
     }
 
     fn request(&self, id: ContainerId, program: &Program, stdio: Stdio) -> Option<Create> {

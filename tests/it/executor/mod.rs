@@ -4,6 +4,7 @@ mod conformance;
 mod exec;
 mod joins;
 mod linux;
+mod oci;
 mod wasm;
 
 use crate::support::{host::Host, registry, require};

@@ -19,6 +19,9 @@ pub(crate) fn tier(name: &str) -> bool {
         "rootless" => is_root() && ordinary::available(ordinary::ALONE),
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
+        "runtimes" => {
+            ["/usr/sbin/runc", "/usr/bin/crun"].iter().all(|path| std::path::Path::new(path).exists())
+        }
         other => panic!("unknown tier `{other}`"),
     };
     let required = std::env::var("REQUIRE_TIERS").unwrap_or_default().split(',').any(|t| t == name);
