@@ -278,7 +278,7 @@ fn a_well_known_port_leads_to_another_and_stays_free() {
             .run(|| Ok((TcpListener::bind("0.0.0.0:53")?, UdpSocket::bind("0.0.0.0:53")?)))
             .unwrap();
         serve(own);
-        guest.namespace.run(|| Ok(assert_eq!(asked("127.0.0.1:53"), "127.0.0.1"))).unwrap();
+        assert_eq!(guest.namespace.run(|| Ok(asked("127.0.0.1:53"))).unwrap(), "127.0.0.1");
         assert_eq!(guest.namespace.run(ask).unwrap(), 5);
         let six = PortRule { target: "[::1]:1".parse().unwrap(), ..rules[0].clone() };
         assert_eq!(net::redirect(&[six]).unwrap_err().kind(), std::io::ErrorKind::Unsupported);

@@ -41,7 +41,7 @@ impl Resolver {
             let keyword = words.next();
             match keyword {
                 Some("nameserver") => {
-                    found.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+                    found.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
                 Some("search" | "domain") => found.search = words.map(str::to_owned).collect(),
                 Some("options") => found.options.extend(words.map(str::to_owned)),
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(data(&plain().internal()), ["nameserver 127.0.0.11", "options ndots:0"]);
         let rotate = plain().with(&[], &[], &words(&["rotate", "ndots:x"])).internal();
         assert_eq!(data(&rotate), ["nameserver 127.0.0.11", "options rotate ndots:0"]);
-        let none = Resolver::parse(HOST).with(&[], &words(&["."]), &[]).reachable(false);
-        assert_eq!(data(&none), ["nameserver 192.0.2.1", "options edns0 ndots:2 trust-ad"]);
+        let without = Resolver::parse(HOST).with(&[], &words(&["."]), &[]).reachable(false);
+        assert_eq!(data(&without), ["nameserver 192.0.2.1", "options edns0 ndots:2 trust-ad"]);
         let loopback = Resolver::parse("nameserver 127.0.0.1\n");
         assert_eq!(data(&loopback.clone().reachable(false)), ["nameserver 8.8.8.8", "nameserver 8.8.4.4"]);
         let user = ["127.0.0.1".parse().unwrap()];
@@ -237,6 +237,6 @@ mod tests {
         let edited = format!("{both}1.2.3.4 mine");
         let after = change_hosts(&edited, &[second], &[]);
         assert_eq!(after, format!("{before}1.2.3.4 mine\n"));
-        assert_eq!(change_hosts("", &[first.clone()], &[first]), "172.17.0.2\tboat\n");
+        assert_eq!(change_hosts("", &[], &[first]), "172.17.0.2\tboat\n");
     }
 }

@@ -144,8 +144,8 @@ impl Zone {
         if let Some(found) = on(None, name) {
             return found;
         }
-        let dots = name.rmatch_indices('.').map(|(at, _)| at);
-        dots.filter_map(|at| on(Some(&name[at + 1..]), &name[..at])).next().unwrap_or_default()
+        let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
+        dots.find_map(|at| on(Some(&name[at + 1..]), &name[..at])).unwrap_or_default()
     }
 
     /// `container.network`.

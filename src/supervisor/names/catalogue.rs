@@ -31,22 +31,19 @@ impl Catalogue {
 
     /// The zone as it is now.
     pub(super) fn zone(&mut self) -> Result<&Zone, StateError> {
-        let open = match self.open.take() {
-            Some(mut open) => {
-                // Another number only tells that something has changed.
-                let version = open.database.version()?;
-                if version != open.version {
-                    open.zone = read(&open.database, &self.container)?;
-                    open.version = version;
-                }
-                open
+        let open = if let Some(mut open) = self.open.take() {
+            // Another number only tells that something has changed.
+            let version = open.database.version()?;
+            if version != open.version {
+                open.zone = read(&open.database, &self.container)?;
+                open.version = version;
             }
-            None => {
-                let database = Database::open(&self.root)?;
-                let version = database.version()?;
-                let zone = read(&database, &self.container)?;
-                Open { database, version, zone, asked: Instant::now() }
-            }
+            open
+        } else {
+            let database = Database::open(&self.root)?;
+            let version = database.version()?;
+            let zone = read(&database, &self.container)?;
+            Open { database, version, zone, asked: Instant::now() }
         };
         let open = self.open.insert(open);
         open.asked = Instant::now();

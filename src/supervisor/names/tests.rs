@@ -72,11 +72,11 @@ struct Records {
 
 impl Records {
     fn new(internal: bool) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let database = Database::open(root.path()).unwrap();
-        database.put_image(&sample::image("a", "linux/amd64"), None).unwrap();
+        let root = tempfile::tempdir().expect("it works");
+        let database = Database::open(root.path()).expect("it works");
+        database.put_image(&sample::image("a", "linux/amd64"), None).expect("it works");
         let networks = vec![network("front", internal), network("back", false)];
-        database.create_networks(|_| Ok::<_, Infallible>(networks)).unwrap().unwrap();
+        database.create_networks(|_| Ok::<_, Infallible>(networks)).expect("it works").expect("it works");
         Self { root, database }
     }
 
@@ -87,14 +87,17 @@ impl Records {
             aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
             ..EndpointSettings::default()
         }];
-        self.database.insert_container(&container).unwrap();
+        self.database.insert_container(&container).expect("it works");
         let lease = Lease {
             ipv4: Some(Ipv4Addr::new(10, 0, 0, number)),
             ipv6: None,
             mac: MacAddress([2, 0, 0, 0, 0, number]),
             interface: 0,
         };
-        self.database.lease_addresses(&container.id, |_| Ok::<_, Infallible>(lease)).unwrap().unwrap();
+        self.database
+            .lease_addresses(&container.id, |_| Ok::<_, Infallible>(lease))
+            .expect("it works")
+            .expect("it works");
         container.id
     }
 }
@@ -108,17 +111,17 @@ fn serve(guest: &Guest, records: &Records, container: ContainerId, servers: &[&s
     let setting = Setting {
         root: records.root.path().into(),
         container,
-        servers: servers.iter().map(|server| server.parse().unwrap()).collect(),
+        servers: servers.iter().map(|server| server.parse().expect("it works")).collect(),
         expands: false,
     };
     let namespace = guest.namespace();
     let (end, ended) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it works");
         runtime.block_on(async {
-            let _server = NameServer::start(setting, namespace).unwrap();
-            tell.send(()).unwrap();
+            let _server = NameServer::start(setting, namespace).expect("it works");
+            tell.send(()).expect("it works");
             loop {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 if matches!(ended.try_recv(), Err(mpsc::TryRecvError::Disconnected)) {
@@ -127,7 +130,7 @@ fn serve(guest: &Guest, records: &Records, container: ContainerId, servers: &[&s
             }
         });
     });
-    told.recv().unwrap();
+    told.recv().expect("it works");
     Running { _end: end }
 }
 
@@ -136,7 +139,7 @@ fn query(name: &str, kind: TYPE) -> Vec<u8> {
     let question =
         Question::new(Name::new_unchecked(name), QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false);
     packet.questions.push(question);
-    packet.build_bytes_vec().unwrap()
+    packet.build_bytes_vec().expect("it works")
 }
 
 const SERVER: &str = "127.0.0.11:53";
@@ -149,7 +152,7 @@ fn ask(guest: &Guest, bytes: &[u8]) -> Vec<u8> {
         socket.send_to(bytes, SERVER)?;
         let mut answer = [0; 8192];
         let (length, from) = socket.recv_from(&mut answer)?;
-        assert_eq!(from, SERVER.parse::<SocketAddr>().unwrap(), "from where it was asked");
+        assert_eq!(from, SERVER.parse::<SocketAddr>().expect("it works"), "from where it was asked");
         Ok(answer[..length].to_vec())
     });
     asked.expect("an answer")
@@ -159,7 +162,7 @@ fn by_stream(guest: &Guest, bytes: &[u8]) -> Vec<u8> {
     let asked = guest.namespace().run(|| {
         let mut stream = TcpStream::connect(SERVER)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let length = u16::try_from(bytes.len()).unwrap();
+        let length = u16::try_from(bytes.len()).expect("it works");
         stream.write_all(&[&length.to_be_bytes(), bytes].concat())?;
         let mut length = [0; 2];
         stream.read_exact(&mut length)?;
@@ -232,13 +235,13 @@ fn neighbours_are_known_and_nobody_else_is() {
     first.sort_unstable();
     assert_eq!(first, [2, 2, 3, 3], "in turns");
     let answer = ask(&guest, &query("3.0.0.10.in-addr.arpa", TYPE::PTR));
-    let packet = Packet::parse(&answer).unwrap();
+    let packet = Packet::parse(&answer).expect("it works");
     let RData::PTR(name) = &packet.answers[0].rdata else { panic!("{packet:?}") };
     assert_eq!(name.0.to_string(), "db.front");
     // What changes is seen at once.
     let new = records.add(9, "new", "front", &[]);
     assert_eq!(lookup(&guest, "new"), good(&[9]));
-    records.database.release_addresses(&new).unwrap();
+    records.database.release_addresses(&new).expect("it works");
     assert_eq!(lookup(&guest, "new").0, RCODE::ServerFailure);
 }
 
@@ -250,7 +253,10 @@ fn a_long_list_is_cut_and_whole_by_stream() {
         (2..90).map(|number| records.add(number, &format!("c{number}"), "front", &["all"])).collect();
     let _running = serve(&guest, &records, ids[0].clone(), &[]);
     let cut = ask(&guest, &query("all", TYPE::A));
-    assert!(cut.len() <= 512 && Packet::parse(&cut).unwrap().has_flags(simple_dns::PacketFlag::TRUNCATION));
+    assert!(
+        cut.len() <= 512
+            && Packet::parse(&cut).expect("it works").has_flags(simple_dns::PacketFlag::TRUNCATION)
+    );
     assert_eq!(said(&by_stream(&guest, &query("all", TYPE::A))).1.len(), 88);
 }
 
@@ -283,7 +289,7 @@ fn the_next_server_is_asked_when_one_is_at_a_loss() {
     let records = Records::new(false);
     let web = records.add(2, "web", "front", &[]);
     upstream(&guest, "127.0.0.2", |bytes| {
-        let name = Query::parse(bytes).unwrap().name.unwrap_or_default();
+        let name = Query::parse(bytes).expect("it works").name.unwrap_or_default();
         match name.as_str() {
             "gone.example" => vec![refused(bytes, Code::NoName)],
             "silent.example" => vec![],
@@ -291,7 +297,7 @@ fn the_next_server_is_asked_when_one_is_at_a_loss() {
         }
     });
     upstream(&guest, "127.0.0.3", |bytes| {
-        if Query::parse(bytes).unwrap().name.as_deref() == Some("nobody.example") {
+        if Query::parse(bytes).expect("it works").name.as_deref() == Some("nobody.example") {
             return vec![refused(bytes, Code::Failed)];
         }
         vec![answered(bytes, 3)]
@@ -310,26 +316,31 @@ fn what_is_cut_by_packet_is_whole_by_stream() {
     let web = records.add(2, "web", "front", &[]);
     let long = |bytes: &[u8]| {
         let all: Vec<_> = (0..100).map(|n| message::Data::Address(IpAddr::from([192, 0, 2, n]))).collect();
-        Query::parse(bytes).unwrap().answer(bytes, Code::Good, &all, message::LARGEST)
+        Query::parse(bytes).expect("it works").answer(bytes, Code::Good, &all, message::LARGEST)
     };
     // More than the client takes: the server here does not keep to it.
     upstream(&guest, "127.0.0.2", move |bytes| vec![long(bytes)]);
-    let listener = guest.namespace().run(|| TcpListener::bind("127.0.0.2:53")).unwrap();
+    let listener = guest.namespace().run(|| TcpListener::bind("127.0.0.2:53")).expect("it works");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut length = [0; 2];
-            stream.read_exact(&mut length).unwrap();
+            stream.read_exact(&mut length).expect("it works");
             let mut bytes = vec![0; u16::from_be_bytes(length).into()];
-            stream.read_exact(&mut bytes).unwrap();
+            stream.read_exact(&mut bytes).expect("it works");
             let answer = long(&bytes);
-            stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
-            stream.write_all(&answer).unwrap();
+            stream
+                .write_all(&u16::try_from(answer.len()).expect("it works").to_be_bytes())
+                .expect("it works");
+            stream.write_all(&answer).expect("it works");
         }
     });
     let _running = serve(&guest, &records, web, &["127.0.0.2"]);
     let bytes = query("many.example", TYPE::A);
     let cut = ask(&guest, &bytes);
-    assert!(cut.len() <= 512 && Packet::parse(&cut).unwrap().has_flags(simple_dns::PacketFlag::TRUNCATION));
+    assert!(
+        cut.len() <= 512
+            && Packet::parse(&cut).expect("it works").has_flags(simple_dns::PacketFlag::TRUNCATION)
+    );
     assert_eq!(said(&by_stream(&guest, &bytes)).1.len(), 100);
 }
 
@@ -363,17 +374,17 @@ fn a_flood_and_garbage_do_no_harm() {
             }
             Ok((sent, heard))
         })
-        .unwrap();
+        .expect("it works");
     assert!(sent == 3000 && heard > 200, "{sent} {heard}: what is too much is refused at once");
     assert_eq!(lookup(&guest, "web"), (RCODE::NoError, vec![2]));
     // Connections that say nothing take no place for ever, and half a message is nobody's answer.
     let silent: Vec<_> = (0..MOST_CLIENTS - 2)
-        .map(|_| guest.namespace().run(|| TcpStream::connect(SERVER)).unwrap())
+        .map(|_| guest.namespace().run(|| TcpStream::connect(SERVER)).expect("it works"))
         .collect();
-    let mut half = guest.namespace().run(|| TcpStream::connect(SERVER)).unwrap();
-    half.write_all(&[255, 255, 1, 2]).unwrap();
+    let mut half = guest.namespace().run(|| TcpStream::connect(SERVER)).expect("it works");
+    half.write_all(&[255, 255, 1, 2]).expect("it works");
     assert_eq!(said(&by_stream(&guest, &query("web", TYPE::A))).1, [2]);
-    half.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    half.set_read_timeout(Some(Duration::from_secs(20))).expect("it works");
     assert_eq!(half.read(&mut [0; 8]).unwrap_or(0), 0, "closed");
     drop(silent);
 }

@@ -323,13 +323,15 @@ async fn attend(
                 }
                 Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
                 Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
-                Command::Networks(reply) => {
-                    let told = names.changed(task.pid());
-                    let _ = reply.send(told.map_err(|error| failure(&error)));
-                }
+                Command::Networks(reply) => drop(reply.send(networks_changed(task, names))),
             },
         }
     }
+}
+
+/// Tells the container of its networks as they are recorded now.
+fn networks_changed(task: &dyn Task, names: &mut Names) -> Result<(), Failure> {
+    names.changed(task.pid()).map_err(|error| failure(&error))
 }
 
 /// A step of the health check.
