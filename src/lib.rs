@@ -13,7 +13,7 @@
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |
 //! | [`store`] | blobs, unpacked layers, containers' roots: nothing visible before it is whole |
 //! | [`state`] | the metadata database |
-//! | [`network`] | what containers are called and where they are |
+//! | [`network`] | networks of containers: subnets, addresses, published ports, and the host made to match |
 //! | [`executor`] | the boundary to what runs containers, and its adapters |
 //! | [`supervisor`] | one process per container: streams, log, end |
 //! | [`engine`] | the use cases; the only thing that a front end may call |

@@ -20,6 +20,7 @@ mod info;
 mod inspect;
 mod kill;
 mod logs;
+mod network;
 pub mod output;
 mod pause;
 mod port;
@@ -195,6 +196,9 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage networks
+        #[command(override_usage = "umiak network COMMAND")]
+        Network(NetworkCommand),
         /// Manage the engine
         #[command(override_usage = "umiak system COMMAND")]
         System(SystemCommand),
@@ -253,6 +257,21 @@ commands! {
     enum SystemCommand {
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
+    }
+}
+
+commands! {
+    /// Of networks.
+    enum NetworkCommand {
+        Connect(network::Connect) = "network connect",
+        Create(Box<network::Create>) = "network create",
+        Disconnect(network::Disconnect) = "network disconnect",
+        Inspect(network::Inspect) = "network inspect",
+        #[command(visible_alias = "list")]
+        Ls(network::List) = "network ls",
+        Prune(network::Prune) = "network prune",
+        #[command(visible_alias = "remove")]
+        Rm(network::Remove) = "network rm",
     }
 }
 

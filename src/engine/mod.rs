@@ -51,7 +51,7 @@ pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use mounts::MountError;
-pub use networks::{Connection, Connections};
+pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
 pub use session::{Control, Output, Session};
 pub use volumes::VolumeView;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::endpoint::{self, Connection};
 use super::protocol::{
-    AttachOrder, Event, ExecOrder, Frame, Launch, ProtocolError, Request, StopOrder, UpdateOrder,
+    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, ProtocolError, Request, StopOrder,
+    UpdateOrder,
 };
 use super::{ROLE, SupervisorError};
 use crate::executor::{Exit, Stats};
@@ -196,6 +197,11 @@ impl Remote {
         self.ask(&Request::Update(Box::new(order))).map(drop)
     }
 
+    /// Connects the container with a network, or disconnects it.
+    pub fn network(&mut self, order: NetworkOrder) -> Result<(), SupervisorError> {
+        self.ask(&Request::Network(Box::new(order))).map(drop)
+    }
+
     /// What the container uses; `None` when it has just ended.
     pub fn stats(&mut self) -> Result<Option<Stats>, SupervisorError> {
         Ok(match self.ask(&Request::Stats)? {
@@ -210,11 +216,6 @@ impl Remote {
             Event::Processes(ids) => ids,
             _ => Vec::new(),
         })
-    }
-
-    /// Has the container told of its networks, as they are recorded now.
-    pub fn networks_changed(&mut self) -> Result<(), SupervisorError> {
-        self.ask(&Request::Networks).map(drop)
     }
 
     /// Attaches to the container.

@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 use super::{NameServer, Namespace, Setting};
 use crate::executor::{ExecError, NameFiles};
-use crate::model::{
-    Container, DEFAULT_NETWORK, Endpoint, ErrorKind, HostConfig, Kind, Link, Network, NetworkMode,
-};
+use crate::model::{Container, DEFAULT_NETWORK, ErrorKind, HostConfig, Kind, Link, Network, NetworkMode};
+use crate::network::Connected;
 use crate::network::files::{self, HostLine, Resolver};
 use crate::state::{Database, StateError};
-use crate::supervisor::protocol::Launch;
 
 /// More than this of a file is not read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -86,11 +84,11 @@ pub(in crate::supervisor) struct Names {
 }
 
 impl Names {
-    pub(in crate::supervisor) fn new(launch: &Launch) -> Self {
+    pub(in crate::supervisor) fn new(root: &Path, run: &Path, container: &Container) -> Self {
         Self {
-            run: launch.run.clone(),
-            root: launch.root.clone(),
-            container: launch.container.clone(),
+            run: run.to_owned(),
+            root: root.to_owned(),
+            container: container.clone(),
             own: Vec::new(),
             resolver: String::new(),
             server: None,
@@ -125,7 +123,7 @@ impl Names {
     /// user's, a name server serves in its namespace.
     pub(in crate::supervisor) fn connected(
         &mut self,
-        networks: &[(Network, Endpoint)],
+        networks: &[Connected],
         pid: u32,
     ) -> Result<(), ExecError> {
         if networks.is_empty() {
@@ -140,44 +138,29 @@ impl Names {
         self.serve(networks, pid)
     }
 
-    /// The networks that it has addresses on, by the records.
-    pub(in crate::supervisor) fn networks(&self) -> Result<Vec<(Network, Endpoint)>, ExecError> {
-        if !self.host().network.is_networked() {
-            return Ok(Vec::new());
-        }
-        let read = || -> Result<_, StateError> {
-            let database = Database::open(&self.root)?;
-            let endpoints = database.endpoints_of(&self.container.id)?;
-            let networks = database.networks()?;
-            let with = |endpoint: Endpoint| {
-                let network = networks.iter().find(|network| network.id == endpoint.network)?;
-                endpoint.lease.map(|_| (network.clone(), endpoint))
-            };
-            Ok(endpoints.into_iter().filter_map(with).collect())
-        };
-        Ok(read().map_err(NameError::from)?)
-    }
-
     /// The container has ended: nothing of ours holds its network.
     pub(in crate::supervisor) fn ended(&mut self) {
         self.server = None;
     }
 
     /// The container runs, and its networks have changed.
-    pub(in crate::supervisor) fn changed(&mut self, pid: u32) -> Result<(), ExecError> {
-        let networks = self.networks()?;
-        let now = self.own_lines(&networks);
+    pub(in crate::supervisor) fn changed(
+        &mut self,
+        networks: &[Connected],
+        pid: u32,
+    ) -> Result<(), ExecError> {
+        let now = self.own_lines(networks);
         let gone: Vec<_> = self.own.iter().filter(|line| !now.contains(line)).cloned().collect();
         let new: Vec<_> = now.iter().filter(|line| !self.own.contains(line)).cloned().collect();
         let path = self.run.join("hosts");
         let text = host_file(&path)?.unwrap_or_default();
         rewrite(&path, files::change_hosts(&text, &gone, &new).as_bytes()).map_err(at(&path))?;
         self.own = now;
-        self.serve(&networks, pid)
+        self.serve(networks, pid)
     }
 
     /// Starts the name server when the first network of the user's is there.
-    fn serve(&mut self, networks: &[(Network, Endpoint)], pid: u32) -> Result<(), ExecError> {
+    fn serve(&mut self, networks: &[Connected], pid: u32) -> Result<(), ExecError> {
         if self.server.is_some() || networks.iter().all(|(network, _)| network.name == DEFAULT_NETWORK) {
             return Ok(());
         }
@@ -198,7 +181,7 @@ impl Names {
         Ok(())
     }
 
-    fn own_lines(&self, networks: &[(Network, Endpoint)]) -> Vec<HostLine> {
+    fn own_lines(&self, networks: &[Connected]) -> Vec<HostLine> {
         let leases = networks.iter().filter_map(|(_, endpoint)| endpoint.lease);
         let addresses = leases.flat_map(|lease| [lease.ipv4.map(IpAddr::from), lease.ipv6.map(IpAddr::from)]);
         let line = |address| HostLine::own(address, self.hostname(), &self.container.config.domainname);
@@ -206,7 +189,7 @@ impl Names {
     }
 
     /// `--add-host`. Before there are networks, lines that need one are left out.
-    fn added(&self, networks: &[(Network, Endpoint)]) -> Result<Vec<HostLine>, NameError> {
+    fn added(&self, networks: &[Connected]) -> Result<Vec<HostLine>, NameError> {
         let mode = &self.host().network;
         let gateway = networks.iter().flat_map(|(network, _)| &network.pools).find_map(|pool| pool.gateway);
         let gateway = gateway.or((*mode == NetworkMode::Host).then(|| [127, 0, 0, 1].into()));
@@ -223,7 +206,7 @@ impl Names {
     }
 
     /// `--link` on the network that all containers are on by default.
-    fn links(&self, networks: &[(Network, Endpoint)]) -> Result<Vec<HostLine>, NameError> {
+    fn links(&self, networks: &[Connected]) -> Result<Vec<HostLine>, NameError> {
         let default = networks.iter().find(|(network, _)| network.name == DEFAULT_NETWORK);
         let (Some((network, _)), false) = (default, self.host().links.is_empty()) else {
             return Ok(Vec::new());

@@ -25,8 +25,8 @@ use super::files;
 use super::health;
 use super::hub::{Hub, Outlet};
 use super::logs::Log;
-use super::names::Names;
-use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateOrder};
+use super::network::Networking;
+use super::protocol::{Event, Failure, Frame, Launch, NetworkOrder, Request, StopOrder, UpdateOrder};
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
@@ -59,7 +59,7 @@ enum Command {
     Update(Box<UpdateOrder>, Reply<()>),
     Stats(Reply<Stats>),
     Processes(Reply<Vec<u32>>),
-    Networks(Reply<()>),
+    Network(Box<NetworkOrder>, Reply<()>),
 }
 
 /// The role's entry point: the launch comes as the first frame on standard input, events go to standard output.
@@ -119,16 +119,8 @@ async fn supervise(
         .map_err(fail)?;
     let executor = open_executor(&launch).map_err(|error| failure(&error))?;
     let mut record = Record::open(launch)?;
-    let mut names = Names::new(&record.launch);
-    let begun = streams::begin(&record.launch, executor.as_ref(), &hub, &mut names).await;
-    let (mut task, mut streams) = match begun {
-        Ok(begun) => begun,
-        Err(error) => {
-            let failure = failure(&error);
-            record.not_started(&failure);
-            return Err(failure);
-        }
-    };
+    let mut networking = Networking::new(&record.launch.root, &record.launch.run, &record.launch.container);
+    let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
     record.started(task.pid());
     hub.announce(&Event::Started);
     let (commands, mut inbox) = unbounded_channel();
@@ -144,14 +136,14 @@ async fn supervise(
     let mut restart = Restart::new(record.launch.container.host.restart);
     loop {
         let begun = Instant::now();
-        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart, &mut names).await;
-        names.ended();
+        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart, &mut networking).await;
         desk.set_stdin(None);
         hub.release();
         streams::drain(streams.readers).await;
         hub.finish_log();
         let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user);
         let Decision::Again(pause) = decision else {
+            networking.ended();
             record.exited(exit);
             hub.announce(&Event::Exited(exit));
             free(task).await;
@@ -161,25 +153,47 @@ async fn supervise(
         hub.dismiss(&Event::Exited(exit));
         free(task).await;
         if stopped_meanwhile(pause, &mut inbox, &mut record, &mut restart).await {
+            networking.ended();
             record.stopped_between();
             hub.announce(&Event::Exited(exit));
             break;
         }
-        match streams::begin(&record.launch, executor.as_ref(), &hub, &mut names).await {
-            Ok((again, anew)) => (task, streams) = (again, anew),
-            Err(error) => {
-                let failure = failure(&error);
-                record.not_started(&failure);
-                return Err(failure);
-            }
-        }
+        (task, streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
         desk.set_stdin(Some(streams.stdin));
         record.started(task.pid());
     }
     // The container is gone, and whoever waits for this lock need not wait for a disk.
     drop(alive);
+    if let Ok(database) = record.database() {
+        networking.settle(database);
+    }
     record.settle();
     Ok(())
+}
+
+/// Gives the container its addresses, makes its task and starts it. What fails is recorded, and leaves nothing.
+async fn begin(
+    record: &mut Record,
+    executor: &dyn Executor,
+    hub: &Arc<Hub>,
+    networking: &mut Networking,
+) -> Result<(Box<dyn Task>, streams::Streams), Failure> {
+    let attached = record.database().map(|database| networking.attach(database));
+    let begun = match attached? {
+        Ok(()) => streams::begin(&record.launch, executor, hub, networking).await,
+        Err(error) => Err(error),
+    };
+    match begun {
+        Ok(begun) => Ok(begun),
+        Err(error) => {
+            let failure = failure(&error);
+            if let Ok(database) = record.database() {
+                networking.abandon(database);
+            }
+            record.not_started(&failure);
+            Err(failure)
+        }
+    }
 }
 
 /// Frees a task whose processes are dead. Removing control groups takes the kernel milliseconds for which nobody need wait;
@@ -246,7 +260,7 @@ async fn attend(
     inbox: &mut UnboundedReceiver<Command>,
     record: &mut Record,
     restart: &mut Restart,
-    names: &mut Names,
+    networking: &mut Networking,
 ) -> Exit {
     let executor = name_of(record);
     let env = record.launch.container.config.env.clone();
@@ -321,17 +335,27 @@ async fn attend(
                     record.update(&order);
                     work.push(Box::pin(update(task, executor, order, reply)));
                 }
+                Command::Network(order, reply) => {
+                    let _ = reply.send(change_network(record, networking, &order, task.pid()));
+                }
                 Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
                 Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
-                Command::Networks(reply) => drop(reply.send(networks_changed(task, names))),
             },
         }
     }
 }
 
-/// Tells the container of its networks as they are recorded now.
-fn networks_changed(task: &dyn Task, names: &mut Names) -> Result<(), Failure> {
-    names.changed(task.pid()).map_err(|error| failure(&error))
+/// Connects the container with a network, or disconnects it.
+fn change_network(
+    record: &mut Record,
+    networking: &mut Networking,
+    order: &NetworkOrder,
+    pid: u32,
+) -> Result<(), Failure> {
+    let changed = networking.change(record.database()?, order, pid).map_err(|error| failure(&error));
+    let outcome = changed.and_then(|()| networking.renamed(pid).map_err(|error| failure(&error)));
+    record.rest();
+    outcome
 }
 
 /// A step of the health check.
@@ -493,10 +517,9 @@ async fn stopped_meanwhile(
                     let _ = reply.send(Ok(()));
                 }
                 Command::Signal(_, reply) | Command::Pause(_, reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Network(_, reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Stats(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Processes(reply) => drop(reply.send(Err(refusal(record, why)))),
-                // It will be told when it starts.
-                Command::Networks(reply) => drop(reply.send(Ok(()))),
                 Command::Exec(session) => drop(session.to.tell(&Event::Failed(refusal(record, why)))),
                 Command::Resize(_) => {}
             },

@@ -12,7 +12,7 @@ use crate::model::ErrorKind;
 use crate::supervisor::files;
 use crate::supervisor::hub::{Hub, Outlet, STACK};
 use crate::supervisor::logs::Stream;
-use crate::supervisor::names::Names;
+use crate::supervisor::network::Networking;
 use crate::supervisor::protocol::{Event, Launch, STDIN_WINDOW};
 
 /// How long after the end of a process nothing may come of its output before it is given up.
@@ -111,12 +111,12 @@ pub(super) async fn begin(
     launch: &Launch,
     executor: &dyn Executor,
     hub: &Arc<Hub>,
-    names: &mut Names,
+    networking: &mut Networking,
 ) -> Result<(Box<dyn Task>, Streams), ExecError> {
     let config = &launch.container.config;
     let size = launch.window.unwrap_or(WindowSize { rows: 24, cols: 80 });
     let Pipes { stdio, input, outputs } = wanted(config.tty.then_some(size), config.open_stdin)?;
-    let task = executor.create(create_request(launch, names.files()?, stdio)).await?;
+    let task = executor.create(create_request(launch, networking.name_files()?, stdio)).await?;
     let (input, outputs) = match ends(task.as_ref(), config.open_stdin, input, outputs) {
         Ok(ends) => ends,
         Err(error) => {
@@ -124,10 +124,6 @@ pub(super) async fn begin(
             return Err(error);
         }
     };
-    if let Err(error) = names.networks().and_then(|networks| names.connected(&networks, task.pid())) {
-        task.delete().await?;
-        return Err(error);
-    }
     let (reading, readers) = readers();
     for (stream, from) in outputs {
         let hub = Arc::clone(hub);
@@ -135,7 +131,11 @@ pub(super) async fn begin(
     }
     drop(reading);
     let stdin = write_input(input);
-    if let Err(error) = task.start().await {
+    let started = match networking.connect(task.pid()) {
+        Ok(()) => task.start().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = started {
         task.delete().await?;
         return Err(error);
     }
