@@ -9,6 +9,7 @@
 //! | [`model`] | pure data and the state machine: ids, digests, platforms, images, containers |
 //! | [`mod@reference`] | names of images: parse, normalise, show, resolve |
 //! | [`config`] | the one configuration file |
+//! | [`watch`] | sleeping until a file is written to |
 //! | [`names`], [`demo`] | random names; the demo image that the binary carries |
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |
 //! | [`store`] | blobs, unpacked layers, containers' roots: nothing visible before it is whole |
@@ -47,3 +48,4 @@ pub mod registry;
 pub mod state;
 pub mod store;
 pub mod supervisor;
+pub mod watch;

@@ -37,6 +37,14 @@ pub(super) enum Fault {
     /// A signal that no system knows. Docker's daemon finds it, so it is no fault of usage.
     #[error(transparent)]
     Signal(#[from] SignalError),
+    /// `since` or `until`.
+    #[error("invalid value for \"{flag}\": {error}")]
+    Bound {
+        /// The flag or filter, without dashes.
+        flag: &'static str,
+        /// What its parser says.
+        error: String,
+    },
     /// Flags that do not go together.
     #[error("{0}")]
     Conflict(&'static str),
@@ -88,11 +96,13 @@ impl Kind for Fault {
             Self::Engine(error) => error.kind(),
             Self::Value(error) => error.kind(),
             Self::Signal(error) => error.kind(),
-            Self::Ps(_) => ErrorKind::InvalidInput,
             Self::NoPublicPort { .. } => ErrorKind::NotFound,
-            Self::Template(_) | Self::Flag { .. } | Self::Conflict(_) | Self::NoTerminal => {
-                ErrorKind::InvalidInput
-            }
+            Self::Template(_)
+            | Self::Flag { .. }
+            | Self::Bound { .. }
+            | Self::Ps(_)
+            | Self::Conflict(_)
+            | Self::NoTerminal => ErrorKind::InvalidInput,
             Self::CidFile(_) => ErrorKind::Conflict,
             Self::Output(_) | Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,
             Self::Json(_) => ErrorKind::Internal,

@@ -27,6 +27,11 @@ impl Filters {
         Ok(Self(all))
     }
 
+    /// Keys and values, as given.
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        self.0.clone()
+    }
+
     /// Values given for a key.
     pub(super) fn values(&self, key: &str) -> Vec<&str> {
         self.0.iter().filter(|(known, _)| known == key).map(|(_, value)| value.as_str()).collect()

@@ -10,6 +10,7 @@ mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod events;
 mod exec;
 mod fault;
 mod filter;
@@ -111,8 +112,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename", "stats", "stop",
-    "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
+    "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -188,6 +189,7 @@ commands! {
         Tag(tag::Tag) = "tag",
         Wait(wait::Wait) = "wait",
         Info(info::Info) = "info",
+        Events(events::Events) = "events",
     }
     groups {
         /// Manage containers
@@ -255,6 +257,7 @@ commands! {
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
     }

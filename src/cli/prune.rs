@@ -3,10 +3,11 @@
 use clap::Args;
 
 use super::Execute;
+use super::args::moment::moment;
+use super::args::refused::Refused;
 use super::confirm::confirm;
 use super::fault::Fault;
 use super::filter::Filters;
-use super::logs::moment;
 use super::output::{Printer, human};
 use crate::engine::{Engine, ImageRemoval};
 use crate::model::Timestamp;
@@ -22,7 +23,7 @@ impl Wanted {
         let filters = Filters::parse(given, &["until", "label"])?;
         let mut until = None;
         for value in filters.values("until") {
-            let wrong = |rule| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
+            let wrong = |error: Refused| Fault::Bound { flag: "until", error: error.to_string() };
             until = Some(moment(value).map_err(wrong)?);
         }
         Ok(Self { filters, until })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::executor::{self, Settings};
-use crate::model::{Container, ContainerId, LogDriver, RuntimeStatus, Timestamp};
+use crate::model::{Container, ContainerId, Event, LogDriver, RuntimeStatus, Timestamp};
 use crate::reference::resolve;
 use crate::state::StateError;
 use crate::supervisor::{self, Claim, Liveness, LogReader, SupervisorError};
@@ -135,7 +135,9 @@ impl Engine {
         self.sweep(container)?;
         self.forget_networks(container)?;
         self.store()?.snapshots().remove(&container.id)?;
-        let gone = match self.database.remove_container(&container.id) {
+        let news =
+            if container.state.status == RuntimeStatus::Running { lost(container) } else { Vec::new() };
+        let gone = match self.database.remove_container(&container.id, &news) {
             Ok(()) => Removal::Removed,
             Err(StateError::NoContainer { .. }) => Removal::AlreadyGone,
             Err(error) => return Err(error.into()),
@@ -192,8 +194,9 @@ impl Engine {
             }
             self.sweep(&container)?;
             self.forget_networks(&container)?;
+            let news = lost(&container);
             mark_lost(&mut container);
-            self.database.set_run_state(&container.id, &container.state)?;
+            self.database.set_run_state(&container.id, &container.state, &news)?;
         }
         self.reconcile_networks(&running)
     }
@@ -267,6 +270,11 @@ fn kill_supervisor(pid: u32) {
 /// No signals here: the process has to be ended by hand, and the removal says that it does not end.
 #[cfg(not(unix))]
 fn kill_supervisor(_pid: u32) {}
+
+/// What is told of a container whose supervisor was lost: nobody knows how long it ran.
+fn lost(container: &Container) -> Vec<Event> {
+    vec![Event::container(container, "die").with("exitCode", LOST.to_string())]
+}
 
 fn mark_lost(container: &mut Container) {
     let state = &mut container.state;

@@ -1,7 +1,7 @@
 //! What is asked of a container that runs: to stop, to freeze, to change, to tell what it uses.
 
 use crate::executor::Stats;
-use crate::model::{ContainerId, Resources, RestartPolicy};
+use crate::model::{ContainerId, Event, Resources, RestartPolicy};
 use crate::supervisor::client::Remote;
 use crate::supervisor::protocol::{AttachOrder, StopOrder, UpdateOrder};
 use crate::supervisor::{self, SupervisorError};
@@ -47,6 +47,7 @@ impl Engine {
         }
         let attached = remote.attach(AttachOrder { stdin, output: true });
         let client = Self::heard(attached, &view.container.name, "attach to")?;
+        self.note(Event::container(&view.container, "attach"));
         Ok((view, Session::new(client, std::collections::VecDeque::new())))
     }
 
@@ -83,7 +84,11 @@ impl Engine {
         self.stop_by(id.as_str(), StopOrder { signal, timeout, keep: true })?;
         self.when_released(&id);
         // Somebody else may have started it meanwhile: then it runs, which is what was asked for.
-        self.start_again(id.as_str(), false, None).map(drop)
+        self.start_again(id.as_str(), false, None)?;
+        if let Some(container) = self.database.container(&id)? {
+            self.note(Event::container(&container, "restart"));
+        }
+        Ok(())
     }
 
     /// Waits until a supervisor that told of the end has let go of the container.
@@ -159,6 +164,8 @@ impl Engine {
     pub fn processes(&self, query: &str) -> Result<Vec<u32>, EngineError> {
         let action = "list the processes of";
         let (view, mut remote) = self.supervisor(query, action)?;
-        Self::heard(remote.processes(), &view.container.name, action)
+        let processes = Self::heard(remote.processes(), &view.container.name, action)?;
+        self.note(Event::container(&view.container, "top"));
+        Ok(processes)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Container, ContainerId, RuntimeStatus, Timestamp};
+use crate::model::{Container, ContainerId, Event, EventType, RuntimeStatus, Timestamp};
 use crate::reference::Reference;
 
 use super::{Engine, EngineError, ImageRemoval, ImageView};
@@ -40,6 +40,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.note(Event::prune(EventType::Container, bytes));
         Ok((ids, bytes))
     }
 
@@ -64,6 +65,7 @@ impl Engine {
             }
         }
         self.collect_garbage()?;
+        self.note(Event::prune(EventType::Image, bytes));
         Ok((steps, bytes))
     }
 

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use crate::demo;
-use crate::model::{Digest, Image, Layer, Platform};
+use crate::model::{Digest, Event, EventType, Image, Layer, Platform};
 use crate::reference::Reference;
 use crate::registry::{Client, Resolved, Sink, Source};
 use crate::store::{Ingest, LayerWriter, Store, StoreError};
@@ -85,7 +85,9 @@ impl Engine {
             store.content().put(&resolved.config)?;
             let mut image = resolved.image.clone();
             image.unpacked_size = unpacked;
-            self.database.put_image(&image, Some(&reference.canonical()))?;
+            let news = Event::new(EventType::Image, "pull", reference.to_string())
+                .with("name", reference.familiar_name());
+            self.database.record_image(&image, Some(&reference.canonical()), &[news])?;
             Ok(Pulled { image: image.id, digest: resolved.target.clone(), status: PullStatus::Downloaded })
         });
         self.database.release(lease)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::{Timestamp, Volume};
+use crate::model::{Event, EventType, Timestamp, Volume};
 
 use super::{Engine, EngineError};
 
@@ -105,6 +105,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.note(Event::prune(EventType::Volume, bytes));
         Ok((names, bytes))
     }
 }

@@ -6,6 +6,7 @@
 
 mod container;
 mod digest;
+mod event;
 mod host;
 mod id;
 mod image;
@@ -20,6 +21,7 @@ pub use container::{
     Root, RunState, RuntimeStatus,
 };
 pub use digest::{Digest, DigestError};
+pub use event::{Event, EventType};
 pub use host::{
     DeviceMapping, HostConfig, HostIds, LogConfig, LogDriver, Mount, MountSource, NamespaceMode, NetworkMode,
     Propagation, Resources, RestartPolicy, SeccompChoice, Security, Ulimit, UserNamespace,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Database, Durable, Failure, StateError, decode, encode};
-use crate::model::{Container, ContainerId, HostConfig, RunState, RuntimeStatus};
+use super::{Database, Durable, Failure, StateError, decode, encode, events};
+use crate::model::{Container, ContainerId, Event, HostConfig, RunState, RuntimeStatus};
 
 const WHAT: &str = "a container";
 
@@ -80,7 +80,7 @@ impl Database {
             for layer in &container.layers {
                 add.execute([container.id.as_str(), layer.as_str()])?;
             }
-            Ok(())
+            events::add(t, &Event::container(container, "create"))
         })
     }
 
@@ -116,8 +116,13 @@ impl Database {
         })
     }
 
-    /// Writes what a container's supervisor saw last.
-    pub fn set_run_state(&self, id: &ContainerId, state: &RunState) -> Result<(), StateError> {
+    /// Writes what a container's supervisor saw last, and what happened.
+    pub fn set_run_state(
+        &self,
+        id: &ContainerId,
+        state: &RunState,
+        news: &[Event],
+    ) -> Result<(), StateError> {
         self.write("record a container's state", Durable::Process, |t| {
             let changed = t
                 .prepare_cached("UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1")?
@@ -129,46 +134,54 @@ impl Database {
             if state.status == RuntimeStatus::Exited {
                 super::endpoints::release(t, id)?;
             }
-            Ok(())
+            events::add_all(t, news)
         })
     }
 
     /// Changes how a container is confined and supervised.
     pub fn set_host_config(&self, id: &ContainerId, host: &HostConfig) -> Result<(), StateError> {
-        self.change("change a container's settings", id, |container| container.host = host.clone())
+        self.change("change a container's settings", id, |container| {
+            container.host = host.clone();
+            Event::container(container, "update")
+        })
     }
 
     /// Gives a container another name; one that is taken is refused.
     pub fn rename_container(&self, id: &ContainerId, name: &str) -> Result<(), StateError> {
-        self.change("rename a container", id, |container| name.clone_into(&mut container.name))
+        self.change("rename a container", id, |container| {
+            let old = std::mem::replace(&mut container.name, name.to_owned());
+            Event::container(container, "rename").with("oldName", format!("/{old}"))
+        })
     }
 
-    /// Changes the part of a record that is not its supervisor's.
+    /// Changes the part of a record that is not its supervisor's; the change tells what happened.
     fn change(
         &self,
         action: &'static str,
         id: &ContainerId,
-        change: impl FnOnce(&mut Container),
+        change: impl FnOnce(&mut Container) -> Event,
     ) -> Result<(), StateError> {
         self.write(action, Durable::Process, |t| {
             let Some(mut container) = select(t, "WHERE id = ?1", [id.as_str()])?.pop() else {
                 return Err(StateError::NoContainer { id: id.clone() }.into());
             };
-            change(&mut container);
+            let news = change(&mut container);
             refuse_taken(t, &container)?;
             t.prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?
                 .execute(params![id.as_str(), container.name, encode(WHAT, &container)?])?;
-            Ok(())
+            events::add(t, &news)
         })
     }
 
-    /// Removes a container's record; its name is free at once.
-    pub fn remove_container(&self, id: &ContainerId) -> Result<(), StateError> {
+    /// Removes a container's record; its name is free at once. `news`: what happened to it just before.
+    pub fn remove_container(&self, id: &ContainerId, news: &[Event]) -> Result<(), StateError> {
         self.write("remove a container", Durable::Process, |t| {
-            match t.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id.as_str()])? {
-                0 => Err(StateError::NoContainer { id: id.clone() }.into()),
-                _ => Ok(()),
-            }
+            let Some(container) = select(t, "WHERE id = ?1", [id.as_str()])?.pop() else {
+                return Err(StateError::NoContainer { id: id.clone() }.into());
+            };
+            events::add_all(t, news)?;
+            t.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id.as_str()])?;
+            events::add(t, &Event::container(&container, "destroy"))
         })
     }
 

@@ -5,8 +5,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Database, Durable, Failure, StateError, decode, digest, encode};
-use crate::model::{ContainerId, Digest, Image, Platform, Timestamp};
+use super::{Database, Durable, Failure, StateError, decode, digest, encode, events};
+use crate::model::{ContainerId, Digest, Event, Image, Platform, Timestamp};
+use crate::reference::Reference;
 
 /// An image with what the store knows about it beside its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +44,20 @@ fn select(
     rows.map(|row| stored(row?)).collect()
 }
 
+/// A name as people see it.
+fn familiar(name: &str) -> String {
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.to_string())
+}
+
 impl Database {
-    /// Records an image, and gives it a name if one is given: the name is taken from any other image of the same
-    /// platform, which stays, perhaps dangling. Durable once it returns.
+    /// Records an image, as [`Self::record_image`] does, without a word about it.
     pub fn put_image(&self, image: &Image, name: Option<&str>) -> Result<(), StateError> {
+        self.record_image(image, name, &[])
+    }
+
+    /// Records an image, and gives it a name if one is given: the name is taken from any other image of the same
+    /// platform, which stays, perhaps dangling. Durable once it returns. `news`: what happened (`pull`, `load`, …).
+    pub fn record_image(&self, image: &Image, name: Option<&str>, news: &[Event]) -> Result<(), StateError> {
         self.write("record an image", Durable::PowerCut, |t| {
             let id = image.id.as_str();
             t.prepare_cached(
@@ -74,7 +85,7 @@ impl Database {
                 t.prepare_cached("INSERT OR REPLACE INTO names (name, platform, image) VALUES (?1, ?2, ?3)")?
                     .execute(params![name, image.platform.to_string(), id])?;
             }
-            Ok(())
+            events::add_all(t, news)
         })
     }
 
@@ -86,7 +97,10 @@ impl Database {
                     "INSERT OR REPLACE INTO names (name, platform, image) SELECT ?2, platform, id FROM images WHERE id = ?1",
                 )?
                 .execute(params![id.as_str(), name])?;
-            if named == 0 { Err(StateError::NoImage { id: id.clone() }.into()) } else { Ok(()) }
+            if named == 0 {
+                return Err(StateError::NoImage { id: id.clone() }.into());
+            }
+            events::add(t, &Event::image(id, "tag", &familiar(name)))
         })
     }
 
@@ -132,7 +146,11 @@ impl Database {
         self.write("remove an image's name", Durable::PowerCut, |t| {
             let mut statement = t.prepare_cached("DELETE FROM names WHERE name = ?1 RETURNING image")?;
             let images = statement.query_map([name], |row| row.get::<_, String>(0))?;
-            images.map(|image| digest(image?)).collect()
+            let images: Vec<Digest> = images.map(|image| digest(image?)).collect::<Result<_, Failure>>()?;
+            for image in &images {
+                events::add(t, &Event::image(image, "untag", &familiar(name)))?;
+            }
+            Ok(images)
         })
     }
 
@@ -152,7 +170,7 @@ impl Database {
             }
             match t.prepare_cached("DELETE FROM images WHERE id = ?1")?.execute([id.as_str()])? {
                 0 => Err(StateError::NoImage { id: id.clone() }.into()),
-                _ => Ok(()),
+                _ => events::add(t, &Event::image(id, "delete", id.as_str())),
             }
         })
     }

@@ -8,6 +8,7 @@
 //!   changes to them may be missing, but never half there, and a container does not survive a power cut running anyway.
 //! - What a pull has fetched and not yet recorded is held by a lease; [`Database::collect`] holds the write lock while it
 //!   decides and renames, so that no lease can be taken in between.
+//! - What happens is recorded as an event by the transaction that makes it so.
 //!
 //! Why not a JSON file per object: names could not be made unique, nor image and tags change together, without
 //! reinventing a journal. The connection does not checkpoint on closing: a command must not pay an fsync for its exit.
@@ -15,6 +16,7 @@
 mod containers;
 mod endpoints;
 mod error;
+mod events;
 mod images;
 mod leases;
 mod neighbours;

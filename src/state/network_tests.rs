@@ -101,9 +101,9 @@ fn addresses_are_distinct_kept_and_given_back_with_the_end() {
     assert_eq!(lease(1), [(3, 0), (3, 1)]);
     assert_eq!(lease(0), [(2, 0), (2, 1)], "kept");
     let running = RunState { status: RuntimeStatus::Running, ..RunState::default() };
-    db.set_run_state(&all[0].id, &running).unwrap();
+    db.set_run_state(&all[0].id, &running, &[]).unwrap();
     assert_eq!(db.network_holders().unwrap().len(), 2);
-    db.set_run_state(&all[0].id, &RunState { status: RuntimeStatus::Exited, ..running }).unwrap();
+    db.set_run_state(&all[0].id, &RunState { status: RuntimeStatus::Exited, ..running }, &[]).unwrap();
     assert_eq!(lease(2), [(2, 0), (2, 1)], "given back");
     let busy = |wanted: &Wanted<'_>| {
         let address = Some(Ipv4Addr::new(10, 0, 0, 3));
@@ -114,7 +114,7 @@ fn addresses_are_distinct_kept_and_given_back_with_the_end() {
     let refused = db.lease_addresses(&all[0].id, |_| Err::<Lease, _>("no")).unwrap();
     assert_eq!(refused.unwrap_err(), "no");
     assert!(db.endpoints_of(&all[0].id).unwrap().iter().all(|endpoint| endpoint.lease.is_none()));
-    db.remove_container(&all[1].id).unwrap();
+    db.remove_container(&all[1].id, &[]).unwrap();
     assert_eq!(db.network_holders().unwrap(), [all[2].id.clone()]);
 }
 
@@ -161,6 +161,6 @@ fn a_port_of_the_host_leads_to_one_container() {
     assert!(db.ports_of(&two.id).unwrap().is_empty(), "all or none");
     db.publish(&two.id, &[port("0.0.0.0", 81)]).unwrap();
     assert_eq!(db.ports().unwrap().len(), 3);
-    db.remove_container(&one.id).unwrap();
+    db.remove_container(&one.id, &[]).unwrap();
     db.publish(&two.id, &[port("127.0.0.1", 80)]).unwrap();
 }

@@ -75,6 +75,9 @@ CREATE TABLE ports (
 ) WITHOUT ROWID;
 CREATE INDEX ports_container ON ports(container);
 ",
+    "
+CREATE TABLE events (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, record TEXT NOT NULL);
+",
 ];
 
 /// The version that this program reads and writes.

@@ -84,7 +84,7 @@ fn an_image_in_use_stays_and_what_nobody_uses_is_collected() {
         matches!(&error, StateError::InUse { containers, .. } if containers == std::slice::from_ref(&user.id))
     );
     assert_eq!(error.kind(), crate::model::ErrorKind::Conflict);
-    db.remove_container(&user.id).unwrap();
+    db.remove_container(&user.id, &[]).unwrap();
     let layer = image.layers[0].diff_id.clone();
     let (leased, stray) = (Digest::of(b"leased"), Digest::of(b"stray"));
     let present = [layer, leased.clone(), stray.clone()];
@@ -148,12 +148,12 @@ fn containers_are_found_by_name_and_prefix_and_keep_the_last_state() {
     }
     let id = container(0xabcd_0001, "one", &image).id;
     let running = RunState { status: RuntimeStatus::Running, pid: 7, ..RunState::default() };
-    db.set_run_state(&id, &running).unwrap();
+    db.set_run_state(&id, &running, &[]).unwrap();
     assert_eq!(db.container(&id).unwrap().unwrap().state, running);
     let counts = BTreeMap::from([("created".to_owned(), 2), ("running".to_owned(), 1)]);
     assert_eq!(db.count_containers().unwrap(), counts);
     let absent = container(9, "x", &image).id;
-    assert!(matches!(db.set_run_state(&absent, &running), Err(StateError::NoContainer { .. })));
+    assert!(matches!(db.set_run_state(&absent, &running, &[]), Err(StateError::NoContainer { .. })));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn figures() {
     let db = Database::open(root.path()).unwrap();
     let start = Instant::now();
     for _ in 0..100 {
-        db.set_run_state(&container(1, "", &image).id, &RunState::default()).unwrap();
+        db.set_run_state(&container(1, "", &image).id, &RunState::default(), &[]).unwrap();
     }
     eprintln!("set_run_state: {:?}", start.elapsed() / 100);
 }

@@ -5,8 +5,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::{Database, Durable, Failure, StateError, decode, encode};
-use crate::model::{Container, ContainerId, MountSource, Timestamp, Volume};
+use super::{Database, Durable, Failure, StateError, decode, encode, events};
+use crate::model::{Container, ContainerId, Event, MountSource, Timestamp, Volume};
 
 const WHAT: &str = "a volume";
 
@@ -22,7 +22,11 @@ fn select(
 
 fn insert(t: &Transaction<'_>, volume: &Volume) -> Result<bool, Failure> {
     let mut statement = t.prepare_cached("INSERT OR IGNORE INTO volumes (name, record) VALUES (?1, ?2)")?;
-    Ok(statement.execute(params![volume.name, encode(WHAT, volume)?])? > 0)
+    let new = statement.execute(params![volume.name, encode(WHAT, volume)?])? > 0;
+    if new {
+        events::add(t, &Event::volume(&volume.name, "create"))?;
+    }
+    Ok(new)
 }
 
 /// Records the volumes of a new container; those that are not there yet come into being.
@@ -90,6 +94,7 @@ impl Database {
                 return Err(StateError::VolumeInUse { name: name.to_owned(), users }.into());
             }
             t.prepare_cached("DELETE FROM volumes WHERE name = ?1")?.execute([name])?;
+            events::add(t, &Event::volume(name, "destroy"))?;
             retire().map_err(|source| StateError::Retire { name: name.to_owned(), source })?;
             Ok(())
         })

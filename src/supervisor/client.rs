@@ -61,14 +61,38 @@ pub struct Unlaunched {
 pub fn launch(exe: &Path, run: &Path, id: &str) -> Result<Unlaunched, SupervisorError> {
     let log = run.join(COMPLAINTS);
     let complaints = File::create(&log).map_err(SupervisorError::file("creating", &log))?;
-    let child = Command::new(exe)
-        .args([ROLE, id])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(complaints)
-        .spawn()
-        .map_err(SupervisorError::system("starting the supervisor"))?;
+    let mut command = Command::new(exe);
+    command.args([ROLE, id]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+    detach(&mut command).map_err(SupervisorError::system("keeping the streams of this process to itself"))?;
+    let child = command.spawn().map_err(SupervisorError::system("starting the supervisor"))?;
     Ok(Unlaunched { child, run: run.to_owned() })
+}
+
+/// A supervisor leaves its client's session by itself.
+#[cfg(not(windows))]
+#[expect(clippy::unnecessary_wraps, reason = "the twin for Windows can fail")]
+fn detach(_: &mut Command) -> io::Result<()> {
+    Ok(())
+}
+
+/// A supervisor has no console, and no interrupt of this one's; and it inherits none of the streams of this process, or
+/// whoever reads them would wait for the container's end.
+#[cfg(windows)]
+fn detach(command: &mut Command) -> io::Result<()> {
+    use filedescriptor::{FileDescriptor, StdioDescriptor};
+    use std::os::windows::process::CommandExt as _;
+    const DETACHED_PROCESS: u32 = 0x8;
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    command.creation_flags(DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP);
+    // A duplicate is not inherited; what it replaces, which may be, is closed.
+    for original in [
+        FileDescriptor::redirect_stdio(&io::stdin(), StdioDescriptor::Stdin),
+        FileDescriptor::redirect_stdio(&io::stdout(), StdioDescriptor::Stdout),
+        FileDescriptor::redirect_stdio(&io::stderr(), StdioDescriptor::Stderr),
+    ] {
+        drop(original.map_err(io::Error::other)?);
+    }
+    Ok(())
 }
 
 impl Unlaunched {

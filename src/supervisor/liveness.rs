@@ -1,11 +1,13 @@
 //! Whether a container is alive: a lock that its supervisor holds, and that the kernel drops with it.
 //!
-//! The lock is on a file in the container's run directory, `flock(2)` on Unix and `LockFileEx` on Windows. A record that
-//! says *running* without the lock held means that the supervisor died, whatever the record says.
+//! The lock is on a file, `flock(2)` on Unix and `LockFileEx` on Windows. A record that says *running* without the lock held
+//! means that the supervisor died, whatever the record says.
+//!
+//! On Unix the file is in the container's run directory and goes with it. Windows neither renames nor, on older file systems,
+//! empties a directory in which something is open, so there it lies beside the directory.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::SupervisorError;
@@ -33,8 +35,17 @@ pub enum Claim {
     Held,
 }
 
+fn lock_path(run: &Path) -> PathBuf {
+    if cfg!(windows) { run.with_extension(NAME) } else { run.join(NAME) }
+}
+
+/// Where a supervisor's process id is. Nobody else can read a file that is locked on Windows.
+fn holder_path(run: &Path) -> PathBuf {
+    if cfg!(windows) { run.join("pid") } else { lock_path(run) }
+}
+
 fn open(run: &Path) -> Result<File, SupervisorError> {
-    let path = run.join(NAME);
+    let path = lock_path(run);
     File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| {
         match error.kind() {
             // With its directory, by a command that removes the container.
@@ -48,8 +59,8 @@ impl Liveness {
     /// Takes the lock as a supervisor. A command that looks at it, or claims it to change something, holds it for moments:
     /// this waits for those, and not for another supervisor, which is [`SupervisorError::Taken`].
     pub fn hold(run: &Path) -> Result<Self, SupervisorError> {
-        let path = run.join(NAME);
-        let mut file = open(run)?;
+        let path = lock_path(run);
+        let file = open(run)?;
         let end = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
@@ -67,9 +78,9 @@ impl Liveness {
         if !path.exists() {
             return Err(SupervisorError::Removed);
         }
-        file.set_len(0)
-            .and_then(|()| write!(file, "{}", std::process::id()))
-            .map_err(SupervisorError::file("writing", &path))?;
+        let noted = holder_path(run);
+        std::fs::write(&noted, std::process::id().to_string())
+            .map_err(SupervisorError::file("writing", &noted))?;
         Ok(Self { _file: file })
     }
 
@@ -80,21 +91,23 @@ impl Liveness {
         match file.try_lock() {
             Ok(()) => {
                 // What a supervisor that died wrote there must not be taken for one that lives.
-                if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
-                    file.set_len(0).map_err(SupervisorError::file("writing", &run.join(NAME)))?;
+                let noted = holder_path(run);
+                if noted.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                    std::fs::write(&noted, "").map_err(SupervisorError::file("writing", &noted))?;
                 }
                 Ok(Claim::Free(Self { _file: file }))
             }
             Err(TryLockError::WouldBlock) => Ok(Claim::Held),
             Err(TryLockError::Error(source)) => {
-                Err(SupervisorError::file("locking", &run.join(NAME))(source))
+                Err(SupervisorError::file("locking", &lock_path(run))(source))
             }
         }
     }
 }
 
-/// Removes a container's run directory, the lock in it included. Whoever has the lock calls this: the directory is gone at
-/// once and as a whole, so that a supervisor which begins just now finds either the old lock or nothing.
+/// Removes a container's run directory and its lock. Whoever has the lock calls this: both are gone at once and as a whole, so
+/// that a supervisor which begins just now finds either the old lock or nothing.
+#[cfg(not(windows))]
 pub fn forget(run: &Path) -> std::io::Result<()> {
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let gone = run.with_file_name(format!("gone-{name}-{}", std::process::id()));
@@ -105,14 +118,31 @@ pub fn forget(run: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Removes a container's run directory and its lock. Whoever has the lock calls this; a supervisor that begins just now makes
+/// a lock of its own, and ends when it finds no record of the container.
+#[cfg(windows)]
+pub fn forget(run: &Path) -> std::io::Result<()> {
+    let absent_is_fine = |outcome: std::io::Result<()>| match outcome {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    };
+    // Of a supervisor that removes its own container the log of complaints is still open: where names of open files do not go
+    // at once, the empty directory stays.
+    match absent_is_fine(std::fs::remove_dir_all(run)) {
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+        outcome => outcome?,
+    }
+    absent_is_fine(std::fs::remove_file(lock_path(run)))
+}
+
 /// The process id of the supervisor that holds the lock; `None` when nobody holds it, or a command does.
 pub fn holder(run: &Path) -> Option<u32> {
-    if is_alive(run) { std::fs::read_to_string(run.join(NAME)).ok()?.parse().ok() } else { None }
+    if is_alive(run) { std::fs::read_to_string(holder_path(run)).ok()?.parse().ok() } else { None }
 }
 
 /// Whether a supervisor holds the lock now; takes no lock that anything waits for longer than this call.
 pub fn is_alive(run: &Path) -> bool {
-    match File::open(run.join(NAME)) {
+    match File::open(lock_path(run)) {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(_) => false,
     }

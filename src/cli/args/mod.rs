@@ -11,6 +11,7 @@ pub mod hostname;
 pub mod label;
 pub mod limits;
 pub mod mode;
+pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod network;

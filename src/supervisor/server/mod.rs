@@ -30,16 +30,13 @@ use super::protocol::{Event, Failure, Frame, Launch, NetworkOrder, Request, Stop
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
-use crate::model::{ErrorKind, HealthProbe, Kind, chain};
+use crate::model::{self, Container, ErrorKind, HealthProbe, Kind, chain};
 use clients::Desk;
 use record::Record;
 use session::Session;
 
 /// Seconds between the stop signal and the kill, unless the user or the container says otherwise.
 const STOP_TIMEOUT: i64 = 10;
-
-/// After so long without a change the database is let go of.
-const REST: Duration = Duration::from_secs(1);
 
 /// How long after the container's end the processes of `exec` have to end as well.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -227,11 +224,14 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
 }
 
 /// What a piece of work changes of the record when it is done.
+#[derive(Debug, Clone, Copy)]
 enum Change {
     Nothing,
     Paused(bool),
     /// Time to kill what did not stop.
     Kill,
+    /// That was done.
+    Killed,
 }
 
 /// The container's name for messages.
@@ -254,6 +254,17 @@ fn no_exec(record: &Record) -> Option<Failure> {
     record.state.paused.then(|| refusal(record, "is paused, unpause the container before exec"))
 }
 
+/// What is under way beside the wait for the end.
+struct Round<'a> {
+    task: &'a dyn Task,
+    executor: &'static str,
+    container: Arc<Container>,
+    /// Where sessions leave what they have to tell.
+    news: session::News,
+    work: FuturesUnordered<LocalBoxFuture<'a, Change>>,
+    sessions: FuturesUnordered<LocalBoxFuture<'a, ()>>,
+}
+
 /// Carries out commands until the task ends.
 async fn attend(
     task: &dyn Task,
@@ -262,34 +273,38 @@ async fn attend(
     restart: &mut Restart,
     networking: &mut Networking,
 ) -> Exit {
-    let executor = name_of(record);
-    let env = record.launch.container.config.env.clone();
-    let mut work: FuturesUnordered<LocalBoxFuture<'_, Change>> = FuturesUnordered::new();
-    let mut sessions: FuturesUnordered<LocalBoxFuture<'_, ()>> = FuturesUnordered::new();
+    let (news, mut told) = unbounded_channel::<Vec<model::Event>>();
+    let mut round = Round {
+        task,
+        executor: name_of(record),
+        container: Arc::new(record.launch.container.clone()),
+        news,
+        work: FuturesUnordered::new(),
+        sessions: FuturesUnordered::new(),
+    };
     let end = task.wait();
     tokio::pin!(end);
     let begun = Instant::now();
     let mut checks = FuturesUnordered::new();
     checks.extend(next_check(task, record, begun));
-    let rest = tokio::time::sleep(REST);
-    tokio::pin!(rest);
-    let mut resting = false;
     loop {
+        let rest = record.rests_at();
         tokio::select! {
             exit = &mut end => {
                 // They end with the container; their clients are to hear how.
-                let over = async { while sessions.next().await.is_some() {} };
+                let over = async { while round.sessions.next().await.is_some() {} };
                 let _late = tokio::time::timeout(LAST_WORDS, over).await;
+                while let Ok(news) = told.try_recv() {
+                    record.note(&news);
+                }
                 return exit.unwrap_or_else(|error| {
                     tracing::error!(error = chain(&error), "waiting for the container");
                     Exit { code: 255, oom_killed: false }
                 });
             }
-            () = &mut rest, if !resting => {
-                record.rest();
-                resting = true;
-            }
-            Some(()) = sessions.next(), if !sessions.is_empty() => {}
+            () = tokio::time::sleep_until(rest.unwrap_or(begun).into()), if rest.is_some() => record.rest(),
+            Some(()) = round.sessions.next(), if !round.sessions.is_empty() => {}
+            Some(news) = told.recv() => record.note(&news),
             Some(check) = checks.next(), if !checks.is_empty() => match check {
                 // A frozen container is not asked.
                 Check::Due if !record.state.paused => checks.extend(probe_now(task, record)),
@@ -299,48 +314,78 @@ async fn attend(
                     checks.extend(next_check(task, record, begun));
                 }
             },
-            Some(change) = work.next(), if !work.is_empty() => match change {
-                Change::Nothing => {}
-                Change::Paused(paused) => {
-                    record.state.paused = paused;
-                    record.write();
-                    record.rest();
+            Some(change) = round.work.next(), if !round.work.is_empty() => round.done(change, record),
+            Some(command) = inbox.recv() => round.carry_out(command, record, restart, networking).await,
+        }
+    }
+}
+
+impl Round<'_> {
+    /// Records what a piece of work changed.
+    fn done(&self, change: Change, record: &mut Record) {
+        match change {
+            Change::Nothing => {}
+            Change::Paused(paused) => {
+                record.state.paused = paused;
+                let news = record.news(if paused { "pause" } else { "unpause" });
+                record.write(&[news]);
+            }
+            Change::Kill => self.work.push(Box::pin(kill(self.task))),
+            Change::Killed => tell_of_signal(record, SIGKILL),
+        }
+    }
+
+    /// Carries a command out, or begins to.
+    async fn carry_out(
+        &self,
+        command: Command,
+        record: &mut Record,
+        restart: &mut Restart,
+        networking: &mut Networking,
+    ) {
+        let (task, executor) = (self.task, self.executor);
+        match command {
+            Command::Signal(number, reply) => {
+                let outcome = signal(task, number, record).await;
+                let sent = outcome.is_ok();
+                let _ = reply.send(outcome);
+                if sent {
+                    tell_of_signal(record, number);
                 }
-                Change::Kill => work.push(Box::pin(kill(task))),
+            }
+            Command::Resize(size) => resize(task, size, record),
+            Command::Stop(order, reply) => {
+                if let Some(seconds) = stop(task, order, record, reply).await {
+                    self.work.push(Box::pin(async move {
+                        tokio::time::sleep(Duration::from_secs(seconds)).await;
+                        Change::Kill
+                    }));
+                }
+            }
+            Command::Pause(wanted, reply) => match frozen_already(record, wanted) {
+                Some(refusal) => drop(reply.send(Err(refusal))),
+                None => self.work.push(Box::pin(pause(task, executor, wanted, reply))),
             },
-            Some(command) = inbox.recv() => match command {
-                Command::Signal(number, reply) => {
-                    let outcome = signal(task, number, record).await;
-                    let _ = reply.send(outcome);
-                }
-                Command::Resize(size) => resize(task, size),
-                Command::Stop(order, reply) => {
-                    if let Some(seconds) = stop(task, order, record, reply).await {
-                        work.push(Box::pin(async move {
-                            tokio::time::sleep(Duration::from_secs(seconds)).await;
-                            Change::Kill
-                        }));
-                    }
-                }
-                Command::Pause(wanted, reply) => match frozen_already(record, wanted) {
-                    Some(refusal) => drop(reply.send(Err(refusal))),
-                    None => work.push(Box::pin(pause(task, executor, wanted, reply))),
-                },
-                Command::Exec(session) => match no_exec(record) {
-                    Some(refusal) => drop(session.to.tell(&Event::Failed(refusal))),
-                    None => sessions.push(Box::pin(session::run(task, executor, env.clone(), *session))),
-                },
-                Command::Update(order, reply) => {
-                    restart.set_policy(order.restart);
-                    record.update(&order);
-                    work.push(Box::pin(update(task, executor, order, reply)));
-                }
-                Command::Network(order, reply) => {
-                    let _ = reply.send(change_network(record, networking, &order, task.pid()));
-                }
-                Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
-                Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
+            Command::Exec(session) => match no_exec(record) {
+                Some(refusal) => drop(session.to.tell(&Event::Failed(refusal))),
+                None => self.sessions.push(Box::pin(session::run(
+                    task,
+                    executor,
+                    Arc::clone(&self.container),
+                    self.news.clone(),
+                    *session,
+                ))),
             },
+            Command::Update(order, reply) => {
+                restart.set_policy(order.restart);
+                record.update(&order);
+                self.work.push(Box::pin(update(task, executor, order, reply)));
+            }
+            Command::Network(order, reply) => {
+                let _ = reply.send(change_network(record, networking, &order, task.pid()));
+            }
+            Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
+            Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
         }
     }
 }
@@ -396,14 +441,28 @@ async fn stop(task: &dyn Task, order: StopOrder, record: &mut Record, reply: Rep
     let outcome = signal(task, number, record).await;
     let sent = outcome.is_ok();
     let _ = reply.send(outcome);
+    if sent {
+        record.stopping = true;
+        tell_of_signal(record, number);
+    }
     let wait = order.timeout.or(record.launch.container.host.stop_timeout).unwrap_or(STOP_TIMEOUT);
     u64::try_from(wait).ok().filter(|_| sent)
 }
 
-fn resize(task: &dyn Task, size: WindowSize) {
-    if let Some(Err(error)) = task.terminal().map(|terminal| terminal.resize(size)) {
-        tracing::warn!(error = chain(&error), "resizing the terminal");
+fn resize(task: &dyn Task, size: WindowSize, record: &mut Record) {
+    match task.terminal().map(|terminal| terminal.resize(size)) {
+        Some(Err(error)) => tracing::warn!(error = chain(&error), "resizing the terminal"),
+        Some(Ok(())) => {
+            let news = record.news("resize").with("height", size.rows.to_string());
+            record.note(&[news.with("width", size.cols.to_string())]);
+        }
+        None => {}
     }
+}
+
+fn tell_of_signal(record: &mut Record, number: u8) {
+    let news = record.news("kill").with("signal", number.to_string());
+    record.note(&[news]);
 }
 
 /// Asks for what the container uses, where the executor can tell.
@@ -451,7 +510,8 @@ async fn signal(task: &dyn Task, number: u8, record: &mut Record) -> Result<(), 
 
 async fn kill(task: &dyn Task) -> Change {
     match task.signal(SIGKILL).await {
-        Ok(()) | Err(ExecError::NotRunning) => {}
+        Ok(()) => return Change::Killed,
+        Err(ExecError::NotRunning) => {}
         Err(error) => tracing::error!(error = chain(&error), "killing a container that did not stop"),
     }
     Change::Nothing
@@ -502,6 +562,7 @@ async fn stopped_meanwhile(
             Some(command) = inbox.recv() => match command {
                 Command::Stop(order, reply) => {
                     record.state.stopped_by_user = true;
+                    record.stopping = true;
                     record.keep |= order.keep;
                     let _ = reply.send(Ok(()));
                     return true;

@@ -1,24 +1,33 @@
 //! The record that a supervisor keeps true.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::failure;
 use crate::executor::Exit;
-use crate::model::{Health, HealthProbe, RunState, RuntimeStatus, Timestamp, chain};
+use crate::model::{self, Health, HealthProbe, MountSource, RunState, RuntimeStatus, Timestamp, chain};
 use crate::state::Database;
 use crate::store::Store;
 use crate::supervisor::health;
 use crate::supervisor::protocol::{Failure, Launch, UpdateOrder};
 use crate::supervisor::remove_anonymous;
 
+/// After so long without a use the database is let go of.
+const REST: Duration = Duration::from_secs(1);
+
 /// The record, and the container's launch that it began with.
 pub(super) struct Record {
     pub(super) launch: Launch,
     /// Closed while nothing changes: an idle supervisor keeps no pages for it.
     database: Option<Database>,
+    /// When it was used last.
+    used: Instant,
     pub(super) state: RunState,
     /// It is stopped to be started again: `--rm` waits for another end.
     pub(super) keep: bool,
+    /// It was told to stop, and has not ended yet.
+    pub(super) stopping: bool,
+    /// The client that launched it was not told of yet.
+    attached: bool,
 }
 
 impl Record {
@@ -33,7 +42,16 @@ impl Record {
         let mut state = launch.container.state.clone();
         state.restart_count = 0;
         state.stopped_by_user = false;
-        Ok(Self { launch, database: Some(database), state, keep: false })
+        let attached = launch.attach;
+        Ok(Self {
+            launch,
+            database: Some(database),
+            used: Instant::now(),
+            state,
+            keep: false,
+            stopping: false,
+            attached,
+        })
     }
 
     /// Takes over what `update` changes; the stored record is the command's to write.
@@ -48,11 +66,74 @@ impl Record {
     /// Takes in what the health check found, `ran` after the start.
     pub(super) fn checked(&mut self, probe: HealthProbe, ran: Duration) {
         let check = self.launch.container.config.healthcheck.clone();
-        if let (Some(check), Some(health)) = (check, &mut self.state.health) {
-            health::note(&check, health, probe, ran);
-            self.write();
-            self.rest();
+        let Some((check, health)) = check.zip(self.state.health.as_mut()) else { return };
+        let words = health::command(&check).unwrap_or_default();
+        let before = health.status;
+        let (start, end, code) = (probe.start, probe.end, probe.exit_code);
+        health::note(&check, health, probe, ran);
+        let now = health.status;
+        let id = super::session::random_id();
+        let mut news = super::session::begun(&self.launch.container, &words, &id, start).to_vec();
+        if code >= 0 {
+            news.push(super::session::died(&self.launch.container, &id, code).at(end));
         }
+        if now != before {
+            news.push(self.news(&format!("health_status: {}", now.text())));
+        }
+        self.write(&news);
+    }
+
+    /// Something that happened to the container.
+    pub(super) fn news(&self, action: &str) -> model::Event {
+        model::Event::container(&self.launch.container, action)
+    }
+
+    /// Records what happened without a change of the state.
+    pub(super) fn note(&mut self, news: &[model::Event]) {
+        self.with_database("recording an event", |database, _| database.note(news));
+    }
+
+    /// What happens to the container's volumes at its start and its end.
+    fn volumes(&self, action: &str) -> Vec<model::Event> {
+        let container = &self.launch.container;
+        let mounts = container.host.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume { name, .. } => Some((mount, name)),
+            MountSource::Bind { .. } | MountSource::Tmpfs { .. } => None,
+        });
+        mounts
+            .map(|(mount, name)| {
+                let event = model::Event::volume(name, action).with("container", container.id.as_str());
+                if action != "mount" {
+                    return event;
+                }
+                event
+                    .with("destination", mount.target.as_str())
+                    .with("propagation", "")
+                    .with("read/write", (!mount.read_only).to_string())
+            })
+            .collect()
+    }
+
+    /// What is told of an end: its kind, then the end itself.
+    fn death(&mut self) -> Vec<model::Event> {
+        let mut news = Vec::new();
+        if self.state.oom_killed {
+            news.push(self.news("oom"));
+        }
+        news.extend(self.volumes("unmount"));
+        if std::mem::take(&mut self.stopping) {
+            news.push(self.news("stop"));
+        }
+        let end = self.state.finished.unwrap_or_else(Timestamp::now);
+        let ran = self.state.started.map_or(0, |start| end.as_second() - start.as_second());
+        let die = self.news("die").with("execDuration", ran.max(0).to_string());
+        news.push(die.with("exitCode", self.state.exit_code.to_string()));
+        news
+    }
+
+    /// When to let go of the database; `None` when that is done.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        self.database.as_ref().map(|_| self.used + REST)
     }
 
     /// The database, for what the record does not write itself.
@@ -84,7 +165,7 @@ impl Record {
         if let Err(error) = write(&database, self) {
             tracing::error!(error = chain(&error), action);
         }
-        self.database = Some(database);
+        (self.database, self.used) = (Some(database), Instant::now());
     }
 
     /// One supervisor in four, by the chance of its id, spares the commands that follow a long journal.
@@ -94,10 +175,10 @@ impl Record {
         }
     }
 
-    /// Writes the state as it is.
-    pub(super) fn write(&mut self) {
+    /// Writes the state as it is, and what happened.
+    pub(super) fn write(&mut self, news: &[model::Event]) {
         self.with_database("recording the container's state", |database, this| {
-            database.set_run_state(&this.launch.container.id, &this.state)
+            database.set_run_state(&this.launch.container.id, &this.state, news)
         });
     }
 
@@ -112,7 +193,13 @@ impl Record {
             health: check.and_then(health::command).map(|_| Health::default()),
             ..RunState::default()
         };
-        self.write();
+        let mut news = Vec::new();
+        if std::mem::take(&mut self.attached) {
+            news.push(self.news("attach"));
+        }
+        news.extend(self.volumes("mount"));
+        news.push(self.news("start"));
+        self.write(&news);
     }
 
     pub(super) fn not_started(&mut self, failure: &Failure) {
@@ -123,7 +210,7 @@ impl Record {
             self.state.status = RuntimeStatus::Exited;
             self.state.restarting = false;
         }
-        self.end();
+        self.end(&[]);
     }
 
     fn ended(&mut self, exit: Exit) {
@@ -143,27 +230,30 @@ impl Record {
         self.ended(exit);
         self.state.restarting = true;
         self.state.restart_count += 1;
-        self.write();
+        let news = self.death();
+        self.write(&news);
     }
 
     pub(super) fn exited(&mut self, exit: Exit) {
         self.ended(exit);
         self.state.status = RuntimeStatus::Exited;
         self.state.restarting = false;
-        self.end();
+        let news = self.death();
+        self.end(&news);
     }
 
     /// It was to be started again, and the user stopped it meanwhile: the end that is recorded stands.
     pub(super) fn stopped_between(&mut self) {
         self.state.status = RuntimeStatus::Exited;
         self.state.restarting = false;
-        self.end();
+        let news = if std::mem::take(&mut self.stopping) { vec![self.news("stop")] } else { Vec::new() };
+        self.end(&news);
     }
 
     /// Records the end, or with `--rm` removes the container.
-    fn end(&mut self) {
+    fn end(&mut self, news: &[model::Event]) {
         if !self.launch.container.host.auto_remove || self.keep {
-            self.write();
+            self.write(news);
             return;
         }
         let id = &self.launch.container.id;
@@ -178,7 +268,7 @@ impl Record {
             tracing::error!(error = chain(&error), "removing the container's files");
         }
         self.with_database("removing the container's record", |database, this| {
-            database.remove_container(&this.launch.container.id)
+            database.remove_container(&this.launch.container.id, news)
         });
         if let Some(database) = &self.database
             && let Err(error) = remove_anonymous(database, &store, &self.launch.container)

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::failure;
 use super::streams::{self, Input, Pipes};
 use crate::executor::{ExecError, ExecRequest, Exit, Refusal, Task, WindowSize};
+use crate::model::{self, Container, Timestamp};
 use crate::supervisor::hub::Outlet;
 use crate::supervisor::logs::Stream;
 use crate::supervisor::protocol::{Event, ExecOrder, Failure};
@@ -28,18 +29,59 @@ pub(super) struct Session {
     pub(super) wishes: UnboundedReceiver<Wish>,
 }
 
+/// An id for events: nothing else knows the process by it.
+pub(super) fn random_id() -> String {
+    let mut bytes = [0; 32];
+    // Without random numbers the id is all zeros, and the process runs all the same.
+    let _drawn = getrandom::fill(&mut bytes);
+    hex::encode(bytes)
+}
+
+/// What is told of a further process that began.
+pub(super) fn begun(container: &Container, args: &[String], id: &str, at: Timestamp) -> [model::Event; 2] {
+    let (program, rest) = args.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    // As docker has it: a blank after the program even when nothing follows.
+    let line = format!("{program} {}", rest.join(" "));
+    ["exec_create", "exec_start"].map(|action| {
+        model::Event::container(container, format!("{action}: {line}")).with("execID", id).at(at)
+    })
+}
+
+/// What is told of its end.
+pub(super) fn died(container: &Container, id: &str, code: i32) -> model::Event {
+    model::Event::container(container, "exec_die").with("execID", id).with("exitCode", code.to_string())
+}
+
+/// What sessions tell the main loop, which alone writes.
+pub(super) type News = UnboundedSender<Vec<model::Event>>;
+
 /// Runs the process to its end and tells the client everything.
-pub(super) async fn run(task: &dyn Task, executor: &'static str, env: Vec<String>, mut session: Session) {
-    match begin(task, executor, &env, &session).await {
+pub(super) async fn run(
+    task: &dyn Task,
+    executor: &'static str,
+    container: Arc<Container>,
+    news: News,
+    mut session: Session,
+) {
+    let (id, at) = (random_id(), Timestamp::now());
+    let outcome = begin(task, executor, &container.config.env, &session).await;
+    // Whoever waits for the process hears first.
+    if outcome.is_ok() {
+        session.to.tell(&Event::Started);
+    }
+    let _ = news.send(begun(&container, &session.order.process.args, &id, at).to_vec());
+    match outcome {
         Ok((process, input, readers)) => {
-            session.to.tell(&Event::Started);
             let exit = attend(process.as_ref(), &mut session, &input).await;
             session.to.release();
             streams::drain(readers).await;
-            session.to.tell(&match exit {
-                Ok(exit) => Event::Exited(exit),
-                Err(failed) => Event::Failed(failed),
+            session.to.tell(&match &exit {
+                Ok(exit) => Event::Exited(*exit),
+                Err(failed) => Event::Failed(failed.clone()),
             });
+            if let Ok(exit) = exit {
+                let _ = news.send(vec![died(&container, &id, exit.code)]);
+            }
             if let Err(error) = process.delete().await {
                 tracing::warn!(error = crate::model::chain(&error), "freeing a process of the container");
             }

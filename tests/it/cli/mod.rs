@@ -3,6 +3,7 @@ mod attach;
 mod control;
 mod cp;
 mod crash;
+mod events;
 mod flags;
 mod health;
 mod images;

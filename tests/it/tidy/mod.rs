@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module may name those of its own and earlier rows.
 const ORDER: &[&[&str]] = &[
-    &["model"],
+    &["model", "watch"],
     &["reference"],
     &["store", "registry", "state"],
     &["network", "executor"],

@@ -8,7 +8,8 @@ use super::parse::{Node, Pipeline, Term, TermKind};
 const WIDEST: u64 = 10_000;
 
 /// Objects that are maps in docker's own types: a key they lack is empty, not an error.
-const MAPS: &[&str] = &["Labels", "Annotations", "ExposedPorts", "Volumes", "Ports", "Networks", "Sysctls"];
+const MAPS: &[&str] =
+    &["Attributes", "Labels", "Annotations", "ExposedPorts", "Volumes", "Ports", "Networks", "Sysctls"];
 
 pub(super) type Labels<'a> = &'a dyn Fn(&str) -> String;
 
