@@ -11,6 +11,7 @@
 //! | [`config`] | the one configuration file |
 //! | [`watch`] | sleeping until a file is written to |
 //! | [`names`], [`demo`] | random names; the demo image that the binary carries |
+//! | [`failpoint`] | where tests make a process die or fail |
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |
 //! | [`store`] | blobs, unpacked layers, containers' roots: nothing visible before it is whole |
 //! | [`state`] | the metadata database |
@@ -40,6 +41,7 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod executor;
+pub mod failpoint;
 pub mod model;
 pub mod names;
 pub mod network;

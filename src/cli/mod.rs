@@ -6,6 +6,7 @@
 
 pub mod args;
 mod attach;
+mod check;
 mod completion;
 mod confirm;
 mod cp;
@@ -20,20 +21,26 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
 mod network;
 pub mod output;
 mod pause;
+mod pin;
 mod port;
 mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -112,8 +119,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "events", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
-    "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port",
+    "ps", "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -174,6 +181,10 @@ commands! {
         Cp(cp::Cp) = "cp",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
+        Login(login::Login) = "login",
+        Logout(logout::Logout) = "logout",
+        Search(search::Search) = "search",
         Images(images::Images) = "images",
         Inspect(inspect::Inspect) = "inspect",
         Logs(logs::Logs) = "logs",
@@ -198,6 +209,9 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage manifest lists: tags for several platforms
+        #[command(override_usage = "umiak manifest COMMAND")]
+        Manifest(ManifestCommand),
         /// Manage networks
         #[command(override_usage = "umiak network COMMAND")]
         Network(NetworkCommand),
@@ -248,15 +262,30 @@ commands! {
         Inspect(inspect::Images) = "inspect",
         #[command(visible_alias = "list")]
         Ls(images::Images) = "images",
+        Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
+        Unpin(pin::Unpin) = "image unpin",
+    }
+}
+
+commands! {
+    /// Of manifest lists.
+    enum ManifestCommand {
+        Annotate(manifest::Annotate) = "manifest annotate",
+        Create(manifest::Create) = "manifest create",
+        Inspect(manifest::Inspect) = "manifest inspect",
+        Push(manifest::Push) = "manifest push",
+        Rm(manifest::Rm) = "manifest rm",
     }
 }
 
 commands! {
     /// Of the engine as a whole.
     enum SystemCommand {
+        Check(check::Check) = "system check",
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",

@@ -9,7 +9,7 @@ use super::confirm::confirm;
 use super::fault::Fault;
 use super::filter::Filters;
 use super::output::{Printer, human};
-use crate::engine::{Engine, ImageRemoval};
+use crate::engine::Engine;
 use crate::model::Timestamp;
 
 /// Which containers and images a prune may take.
@@ -48,14 +48,7 @@ fn containers(engine: &Engine, printer: &Printer, wanted: &Wanted) -> Result<u64
 fn images(engine: &Engine, printer: &Printer, all: bool, wanted: &Wanted) -> Result<u64, Fault> {
     let (steps, bytes) =
         engine.prune_images(all, |view| wanted.takes(Engine::created(view), &view.image.config.labels))?;
-    let lines: Vec<_> = steps
-        .iter()
-        .map(|step| match step {
-            ImageRemoval::Untagged(name) => format!("untagged: {name}"),
-            ImageRemoval::Deleted(id) => format!("deleted: {id}"),
-        })
-        .collect();
-    list(printer, "Deleted Images:", &lines)?;
+    list(printer, "Deleted Images:", &steps)?;
     Ok(bytes)
 }
 
@@ -171,6 +164,12 @@ impl Execute for System {
             bytes += more;
         }
         bytes += images(engine, printer, self.all, &wanted)?;
+        let before = engine.content_size()?;
+        let trimmed = engine.keep_budget(&[])?;
+        if !trimmed.steps.is_empty() {
+            list(printer, "Deleted Images (disk budget):", &trimmed.steps)?;
+            bytes += before.saturating_sub(engine.content_size()?);
+        }
         reclaimed(printer, bytes)
     }
 }

@@ -76,6 +76,7 @@ impl Engine {
 
     /// Removes a container; a running one only by force, which kills it first. `volumes`: its anonymous volumes as well.
     pub fn remove(&self, query: &str, force: bool, volumes: bool) -> Result<Removal, EngineError> {
+        self.store()?.use_reserve();
         let container = self.container(query)?.container;
         let removal = self.remove_one(query, force)?;
         if volumes {
@@ -175,6 +176,7 @@ impl Engine {
     ///
     /// Commands that change something call this; it looks only at what is recorded as running.
     pub fn reconcile(&self) -> Result<(), EngineError> {
+        self.recover();
         let recorded = self.database.containers_with_status(RuntimeStatus::Running)?;
         let running = recorded.iter().map(|container| container.id.clone()).collect();
         for mut container in recorded {

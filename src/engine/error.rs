@@ -8,6 +8,7 @@ use crate::model::{ContainerId, Digest, ErrorKind, Kind};
 use crate::reference::ReferenceError;
 use crate::reference::resolve::ResolveError;
 use crate::registry::RegistryError;
+use crate::registry::credentials::CredentialError;
 use crate::state::StateError;
 use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
@@ -30,6 +31,12 @@ pub enum EngineError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Push(#[from] super::PushError),
+    #[error(transparent)]
+    ManifestList(#[from] super::ListError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -79,7 +86,7 @@ pub enum EngineError {
     #[error("no command specified")]
     NoCommand,
     /// The image is not in the store, and was not to be fetched.
-    #[error("no such image: {name}")]
+    #[error("No such image: {name}")]
     MissingImage { name: String },
     /// The image to remove is not there.
     #[error("No such image: {name}")]
@@ -128,6 +135,12 @@ pub enum EngineError {
         container.short()
     )]
     ImageInUse { id: Digest, container: ContainerId, running: bool },
+    /// A layer that is to be replaced is under a container's feet.
+    #[error("a running container uses the layer {}", layer.short())]
+    LayerBusy { layer: Digest },
+    /// The image is to stay.
+    #[error("unable to remove image {}: it is pinned", id.short())]
+    ImagePinned { id: Digest },
     /// Several networks' ids begin so.
     #[error("network {query} is ambiguous: several ids begin with it")]
     AmbiguousNetwork { query: String },
@@ -156,6 +169,9 @@ impl EngineError {
             Self::Resolve(error) => error,
             Self::Config(error) => error,
             Self::Registry(error) => error,
+            Self::Push(error) => error,
+            Self::ManifestList(error) => error,
+            Self::Credentials(error) => error,
             Self::Store(error) => error,
             Self::State(error) => error,
             Self::Select(error) => error,
@@ -172,6 +188,17 @@ impl EngineError {
             _ => return None,
         })
     }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }
 
 impl Kind for EngineError {
@@ -197,6 +224,8 @@ impl Kind for EngineError {
             | Self::WrongState { .. }
             | Self::WillNotEnd { .. }
             | Self::SeveralNames { .. }
+            | Self::LayerBusy { .. }
+            | Self::ImagePinned { .. }
             | Self::ImageInUse { .. } => ErrorKind::Conflict,
             Self::Namespace { .. } | Self::Path { .. } | Self::Random { .. } | Self::Runtime { .. } => {
                 ErrorKind::Unavailable
@@ -222,6 +251,8 @@ impl Kind for EngineError {
             Self::SeveralNames { names, .. } => vec![format!("its names are {}", names.join(", "))],
             Self::ImageInUse { running: false, .. } => vec!["remove the container first, or use -f".into()],
             Self::ImageInUse { .. } => vec!["stop and remove the container first".into()],
+            Self::LayerBusy { .. } => vec!["stop the container, and repair again".into()],
+            Self::ImagePinned { id } => vec![format!("`umiak image unpin {}` first, or use -f", id.short())],
             Self::MissingImage { name } => vec![format!("fetch it with `umiak pull {name}`")],
             Self::NoCommand => vec!["give one after the image's name".into()],
             _ => Vec::new(),

@@ -20,6 +20,16 @@ pub enum ImageRemoval {
     Deleted(Digest),
 }
 
+impl std::fmt::Display for ImageRemoval {
+    /// As `prune` lists it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Untagged(name) => write!(f, "untagged: {name}"),
+            Self::Deleted(id) => write!(f, "deleted: {id}"),
+        }
+    }
+}
+
 /// Figures about the engine, for `info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
@@ -89,6 +99,7 @@ impl Engine {
 
     /// Removes an image: by name, that name, and the content with the last one; by id, all of it.
     pub fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<ImageRemoval>, EngineError> {
+        self.store()?.use_reserve();
         self.reconcile()?;
         let stored = self.find_image(typed, &[]).map_err(|error| match error {
             EngineError::MissingImage { name } => EngineError::NoImage { name },
@@ -102,6 +113,14 @@ impl Engine {
             }
             None => (stored.names.clone(), vec![stored.clone()]),
         };
+        if !force {
+            for image in &affected {
+                let last = image.names.iter().all(|name| doomed.contains(name));
+                if last && self.database.is_pinned(&image.image.id)? {
+                    return Err(EngineError::ImagePinned { id: image.image.id.clone() });
+                }
+            }
+        }
         if by_name.is_none() && doomed.len() > 1 && !force {
             return Err(EngineError::SeveralNames { id: stored.image.id, names: doomed });
         }
@@ -150,14 +169,22 @@ impl Engine {
 
     /// Removes blobs and layers that no image, container or running pull needs.
     pub fn collect_garbage(&self) -> Result<(), EngineError> {
-        self.sweep_store()?;
-        let store = self.store()?;
-        let blobs = store.content().list()?;
-        self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;
-        let layers = store.layers().list()?;
-        let gone = self.database.collect(Content::Layer, &layers, |unused| store.layers().retire(&unused))?;
-        store.layers().purge(&gone)?;
-        Ok(())
+        self.store()?.use_reserve();
+        self.holding(&[], || {
+            self.sweep_store()?;
+            let store = self.store()?;
+            let blobs = store.content().list()?;
+            self.database.collect(Content::Blob, &blobs, |unused| store.content().remove(&unused))?;
+            let layers = store.layers().list()?;
+            let retire = |unused: Vec<Digest>| store.layers().retire(&unused);
+            // What was out of sight already when it failed is not needed any more.
+            let gone = self
+                .database
+                .collect(Content::Layer, &layers, retire)
+                .inspect_err(|_| drop(self.sweep_store()))?;
+            store.layers().purge(&gone)?;
+            Ok(())
+        })
     }
 
     /// Figures for `info`.
@@ -178,22 +205,24 @@ impl Engine {
     pub(super) fn import_demo(&self, reference: &Reference) -> Result<(), EngineError> {
         let store = self.store()?;
         let layout = demo::layout();
-        let digests: Vec<_> = layout.blobs.iter().map(|(digest, _)| digest.clone()).collect();
-        let lease = self.database.lease(&digests)?;
-        for (_, bytes) in &layout.blobs {
-            store.content().put(bytes)?;
-        }
-        for variant in &layout.variants {
-            for (layer, bytes) in &variant.layers {
-                if let Some(mut writer) = store.layers().begin(&layer.diff_id)? {
-                    writer.apply(bytes.as_slice(), layer.kind)?;
-                    writer.commit()?;
-                }
+        let layers = layout.variants.iter().flat_map(|variant| &variant.layers);
+        let unpacked = layers.map(|(layer, _)| layer.diff_id.clone());
+        let digests: Vec<_> = layout.blobs.iter().map(|(digest, _)| digest.clone()).chain(unpacked).collect();
+        self.holding(&digests, || {
+            for (_, bytes) in &layout.blobs {
+                store.content().put(bytes)?;
             }
-            self.database.put_image(&variant.image, Some(&reference.canonical()))?;
-        }
-        self.database.release(lease)?;
-        Ok(())
+            for variant in &layout.variants {
+                for (layer, bytes) in &variant.layers {
+                    if let Some(mut writer) = store.layers().begin(&layer.diff_id)? {
+                        writer.apply(bytes.as_slice(), layer.kind)?;
+                        writer.commit()?;
+                    }
+                }
+                self.database.put_image(&variant.image, Some(&reference.canonical()))?;
+            }
+            Ok(())
+        })
     }
 
     /// When an image was made, for `inspect` and lists: by its own word, else when it was pulled.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::DefaultNetwork;
 use crate::model::{
     Container, ContainerId, DEFAULT_NETWORK, Endpoint, EndpointSettings, Network, NetworkMode, PublishedPort,
     RuntimeStatus, Timestamp,
@@ -209,13 +210,18 @@ impl Engine {
     /// Replaces what was typed by networks' names, in a record that is being made.
     pub(super) fn resolve_networks(&self, container: &mut Container) -> Result<(), EngineError> {
         let host = &mut container.host;
-        let linux = container.executor.name == crate::executor::linux::NAME;
+        let linux =
+            container.platform.os == "linux" && container.executor.name != crate::executor::wasm::NAME;
         let may = cfg!(target_os = "linux") && super::rootless::is_root();
         if host.network == NetworkMode::Default {
-            if linux && may {
+            // Whoever publishes a port means a network.
+            let publishes = !host.ports.is_empty() || host.publish_all;
+            let wanted = self.config.default_network == DefaultNetwork::Bridge || publishes;
+            if linux && may && wanted {
                 host.network = NetworkMode::Named(DEFAULT_NETWORK.to_owned());
             } else {
-                if !host.ports.is_empty() || host.publish_all {
+                // A sandbox publishes without a network: its supervisor listens.
+                if publishes && linux {
                     return Err(NetworkError::Root { what: "publishing ports" }.into());
                 }
                 host.network = NetworkMode::None;

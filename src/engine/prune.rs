@@ -3,13 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Container, ContainerId, Event, EventType, RuntimeStatus, Timestamp};
+use crate::model::{Container, ContainerId, Event, EventType, RuntimeStatus};
 use crate::reference::Reference;
 
 use super::{Engine, EngineError, ImageRemoval, ImageView};
-
-/// What a pull holds is let go of when the pull is older than this: no pull takes a day, and one that does would fetch again.
-const LEASE: Duration = Duration::from_hours(24);
 
 /// A partial download that nobody took up for so long is removed.
 const PARTIAL: Duration = Duration::from_hours(7 * 24);
@@ -55,9 +52,16 @@ impl Engine {
             self.containers()?.into_iter().map(|view| view.container.image).collect();
         let (mut steps, mut bytes) = (Vec::new(), 0);
         for view in self.images()? {
-            if (view.names.is_empty() || all) && !used.contains(&view.image.id) && wanted(&view) {
-                let size = view.image.unpacked_size + view.image.distributed_size();
-                let removed = self.remove_image(view.image.id.as_str(), true)?;
+            let takes = (view.names.is_empty() || all) && !used.contains(&view.image.id) && wanted(&view);
+            if takes && !self.database.is_pinned(&view.image.id)? {
+                let size = self.own_size(&view.image)?;
+                let removed = match self.remove_image(view.image.id.as_str(), true) {
+                    Ok(removed) => removed,
+                    // Somebody removed it, or made a container of it, just now.
+                    Err(error) if error.is_not_found() => continue,
+                    Err(EngineError::ImageInUse { .. }) => continue,
+                    Err(error) => return Err(error),
+                };
                 if removed.iter().any(|step| matches!(step, ImageRemoval::Deleted(_))) {
                     bytes += size;
                 }
@@ -91,12 +95,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets go of what killed pulls held, and removes what they left.
+    /// Removes what killed processes left.
     pub(super) fn sweep_store(&self) -> Result<(), EngineError> {
-        if let Ok(then) = Timestamp::now().checked_sub(LEASE) {
-            self.database.expire_leases(then)?;
-        }
+        self.database.sweep_leases()?;
         self.store()?.sweep(PARTIAL)?;
+        self.sweep_volumes()
+    }
+
+    /// Finishes removals of volumes whose records are gone, and undoes the others: of what is recorded, nothing is lost.
+    pub(super) fn sweep_volumes(&self) -> Result<(), EngineError> {
+        let volumes = self.store()?.volumes();
+        for (name, path) in volumes.retired()? {
+            let done = self.database.with_volume(&name, |recorded| {
+                if recorded { volumes.restore(&name, &path).map(|()| false) } else { Ok(true) }
+            })?;
+            if done {
+                volumes.purge(&path)?;
+            }
+        }
         Ok(())
     }
 }

@@ -60,13 +60,39 @@ impl Engine {
         if reference.registry() == demo::REGISTRY {
             return self.pull_demo(reference, wanted);
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| EngineError::Runtime { source })?;
+        let runtime = super::event_loop()?;
         let client = Client::new(&self.config);
+        self.pull_with(&runtime, &client, reference, wanted, progress)
+    }
+
+    /// Fetches all tags of a repository; `each` hears of every one that is done.
+    pub fn pull_all(
+        &self,
+        repository: &Reference,
+        wanted: &[Platform],
+        progress: &dyn Progress,
+        each: &mut dyn FnMut(Pulled),
+    ) -> Result<(), EngineError> {
+        let runtime = super::event_loop()?;
+        let client = Client::new(&self.config);
+        for tag in runtime.block_on(client.tags(repository))? {
+            let name = repository.with_tag(&tag)?;
+            each(self.pull_with(&runtime, &client, &name, wanted, progress)?);
+        }
+        Ok(())
+    }
+
+    fn pull_with(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        client: &Client,
+        reference: &Reference,
+        wanted: &[Platform],
+        progress: &dyn Progress,
+    ) -> Result<Pulled, EngineError> {
+        self.recover();
         progress.pulling(reference.selector(), reference.repository());
-        if let Some(pulled) = self.unchanged(reference, wanted, &runtime, &client)? {
+        if let Some(pulled) = self.unchanged(reference, wanted, runtime, client)? {
             return Ok(pulled);
         }
         let resolved = runtime.block_on(client.resolve(reference, wanted))?;
@@ -78,20 +104,27 @@ impl Engine {
             .chain([resolved.image.id.clone(), resolved.image.manifest.clone(), resolved.target.clone()])
             .collect();
         // From here to the record, garbage collection leaves these alone.
-        let lease = self.database.lease(&digests)?;
-        let outcome = self.fetch(&client, &resolved, &runtime, progress).and_then(|unpacked| {
+        let pulled = self.holding(&digests, || {
+            let unpacked = self.fetch_anew(client, &resolved, runtime, progress)?;
             let store = self.store()?;
             store.content().put(&resolved.manifest)?;
             store.content().put(&resolved.config)?;
+            if let Some(index) = &resolved.index {
+                store.content().put(index)?;
+            }
             let mut image = resolved.image.clone();
             image.unpacked_size = unpacked;
             let news = Event::new(EventType::Image, "pull", reference.to_string())
                 .with("name", reference.familiar_name());
             self.database.record_image(&image, Some(&reference.canonical()), &[news])?;
             Ok(Pulled { image: image.id, digest: resolved.target.clone(), status: PullStatus::Downloaded })
-        });
-        self.database.release(lease)?;
-        outcome
+        })?;
+        self.store()?.keep_reserve();
+        // The image is here: that others could not be removed for it is told, and no failure of the pull.
+        if let Err(error) = self.keep_budget(std::slice::from_ref(&pulled.image)) {
+            tracing::warn!(%error, "keeping to the disk budget");
+        }
+        Ok(pulled)
     }
 
     /// The image that the carried-along registry has of this name.
@@ -129,13 +162,34 @@ impl Engine {
         }))
     }
 
-    /// Downloads, unpacks and publishes the layers that are missing; returns the unpacked size of all.
+    /// Fetches, and once more from the beginning where bytes of an earlier download turned out to be bad: a machine that lost
+    /// its power may have kept the length of a partial file and not what was in it.
+    fn fetch_anew(
+        &self,
+        client: &Client,
+        resolved: &Resolved,
+        runtime: &tokio::runtime::Runtime,
+        progress: &dyn Progress,
+    ) -> Result<u64, EngineError> {
+        let mut stale = false;
+        match self.fetch(client, resolved, runtime, progress, &mut stale) {
+            Err(error) if stale => {
+                tracing::warn!(%error, "what an earlier download left was bad; fetching it again");
+                self.fetch(client, resolved, runtime, progress, &mut false)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Downloads, unpacks and publishes the layers that are missing; returns the unpacked size of all. `stale` is set when
+    /// bytes that were here before were refused, and have been thrown away.
     fn fetch(
         &self,
         client: &Client,
         resolved: &Resolved,
         runtime: &tokio::runtime::Runtime,
         progress: &dyn Progress,
+        stale: &mut bool,
     ) -> Result<u64, EngineError> {
         let store = self.store()?;
         let (mut parts, mut unpacked) = claim(store, &resolved.image, progress)?;
@@ -161,6 +215,7 @@ impl Engine {
             Err(error) => {
                 // Bytes that cannot be unpacked are not resumed from: the next pull gets them anew.
                 for part in parts.iter_mut().filter(|part| part.tail.lock().refused) {
+                    *stale |= part.ingest.is_resumed() && error.kind_is_input();
                     part.ingest.restart()?;
                 }
                 return Err(error);
@@ -205,12 +260,21 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
         if !seen.insert(layer.diff_id.clone()) {
             continue;
         }
-        let Some(writer) = store.layers().begin(&layer.diff_id)? else {
+        // The blob first: whoever has to wait for another's download is told so.
+        let ingest = if store.layers().has(&layer.diff_id) {
+            None
+        } else if let Some(ingest) = store.content().try_ingest(&digest, layer.size)? {
+            Some(ingest)
+        } else {
+            progress.layer(digest.short(), Phase::Waiting);
+            Some(store.content().ingest(&digest, layer.size)?)
+        };
+        let writer = if ingest.is_some() { store.layers().begin(&layer.diff_id)? } else { None };
+        let (Some(ingest), Some(writer)) = (ingest, writer) else {
             unpacked += store.layers().unpacked_size(&layer.diff_id)?;
             progress.layer(digest.short(), Phase::Exists);
             continue;
         };
-        let ingest = store.content().ingest(&digest, layer.size)?;
         let tail = Arc::new(
             Tail::new(&ingest)
                 .map_err(|source| EngineError::Path { path: ingest.path().to_owned(), source })?,

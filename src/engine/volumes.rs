@@ -69,15 +69,23 @@ impl Engine {
     /// Removes a volume that no container uses, and its files.
     pub fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         let store = self.store()?;
-        let mut gone = None;
-        self.database.remove_volume(name, || {
-            gone = Some(store.volumes().retire(name)?);
-            Ok(())
-        })?;
-        match gone {
-            Some(gone) => Ok(store.volumes().purge(&gone)?),
-            None => Ok(()),
-        }
+        store.use_reserve();
+        self.holding(&[], || {
+            let mut gone = None;
+            let removed = self.database.remove_volume(name, || {
+                gone = Some(store.volumes().retire(name)?);
+                Ok(())
+            });
+            if let Err(error) = removed {
+                // What was out of sight already comes back: the volume is recorded still.
+                let _ = self.sweep_volumes();
+                return Err(error.into());
+            }
+            match gone {
+                Some(gone) => Ok(store.volumes().purge(&gone)?),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Removes volumes that no container uses: anonymous ones, or with `all` every one. `wanted` narrows them further. Tells

@@ -226,7 +226,7 @@ impl Kernel {
         if ours {
             return net::ensure_bridge(&bridge(network)).map_err(refused);
         }
-        let network = self.without_clash(database, network, all)?;
+        let network = without_clash(database, network, all)?;
         up.bridges.push(name.clone());
         self.write(up)?;
         match net::ensure_bridge(&bridge(&network)).map_err(refused) {
@@ -239,34 +239,6 @@ impl Kernel {
                 Err(NetworkError::kernel("making the bridge", &name)(exists))
             }
         }
-    }
-
-    /// The network with a subnet that the host has no route to: another one, where nobody chose it.
-    fn without_clash(
-        &self,
-        database: &Database,
-        network: &Network,
-        all: &[Network],
-    ) -> Result<Network, NetworkError> {
-        let routes = routes()?;
-        let clash = |pool: &crate::model::Pool| {
-            let route = routes.iter().find(|route| route.overlaps(pool.subnet))?;
-            Some((pool.subnet, *route))
-        };
-        let Some((subnet, route)) = network.pools.iter().find_map(clash) else { return Ok(network.clone()) };
-        if network.chosen_by_user || subnet.address.is_ipv6() {
-            return Err(NetworkError::Route { subnet, route, network: network.name.clone() });
-        }
-        let others = all.iter().filter(|other| other.id != network.id);
-        let taken: Vec<_> = others
-            .flat_map(|other| other.pools.iter().map(|pool| pool.subnet))
-            .chain(routes.iter().copied())
-            .collect();
-        let mut moved = network.clone();
-        moved.pools.retain(|pool| pool.subnet.address.is_ipv6());
-        moved.pools.insert(0, pool::pool(pool::free_subnet(&taken)?));
-        database.set_network(&moved)?;
-        Ok(moved)
     }
 
     /// Writes the rules, where they may not be there.
@@ -410,6 +382,29 @@ impl Kernel {
             _ => Ok(()),
         }
     }
+}
+
+/// The network with a subnet that the host has no route to: another one, where nobody chose it.
+fn without_clash(database: &Database, network: &Network, all: &[Network]) -> Result<Network, NetworkError> {
+    let routes = routes()?;
+    let clash = |pool: &crate::model::Pool| {
+        let route = routes.iter().find(|route| route.overlaps(pool.subnet))?;
+        Some((pool.subnet, *route))
+    };
+    let Some((subnet, route)) = network.pools.iter().find_map(clash) else { return Ok(network.clone()) };
+    if network.chosen_by_user || subnet.address.is_ipv6() {
+        return Err(NetworkError::Route { subnet, route, network: network.name.clone() });
+    }
+    let others = all.iter().filter(|other| other.id != network.id);
+    let taken: Vec<_> = others
+        .flat_map(|other| other.pools.iter().map(|pool| pool.subnet))
+        .chain(routes.iter().copied())
+        .collect();
+    let mut moved = network.clone();
+    moved.pools.retain(|pool| pool.subnet.address.is_ipv6());
+    moved.pools.insert(0, pool::pool(pool::free_subnet(&taken)?));
+    database.set_network(&moved)?;
+    Ok(moved)
 }
 
 /// What the kernel is told of one connection.

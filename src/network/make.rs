@@ -18,6 +18,10 @@ pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 /// The option for the largest packet.
 pub const MTU: &str = "com.docker.network.driver.mtu";
 
+/// What Go reads as a truth value.
+const BOOLEANS: [&str; 12] =
+    ["true", "false", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False"];
+
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkWish {
@@ -148,29 +152,11 @@ fn check_options(options: &BTreeMap<String, String>, others: &[Network]) -> Resu
             }
             MTU if value.parse::<u32>().is_ok_and(|mtu| (68..=65535).contains(&mtu)) => {}
             MTU => return invalid(format!("invalid MTU {value}: 68 to 65535")),
-            HOST_BINDING => {
-                if value.parse::<std::net::Ipv4Addr>().is_err() {
-                    return invalid(format!("invalid IPv4 address {value} of {HOST_BINDING}"));
-                }
+            HOST_BINDING if value.parse::<std::net::Ipv4Addr>().is_err() => {
+                return invalid(format!("invalid IPv4 address {value} of {HOST_BINDING}"));
             }
-            ICC | MASQUERADE => {
-                if !matches!(
-                    value.as_str(),
-                    "true"
-                        | "false"
-                        | "1"
-                        | "0"
-                        | "t"
-                        | "f"
-                        | "T"
-                        | "F"
-                        | "TRUE"
-                        | "FALSE"
-                        | "True"
-                        | "False"
-                ) {
-                    return invalid(format!("invalid value {value:?} of {key}: true or false"));
-                }
+            ICC | MASQUERADE if !BOOLEANS.contains(&value.as_str()) => {
+                return invalid(format!("invalid value {value:?} of {key}: true or false"));
             }
             // As docker: labels of other programs (compose) travel here as well.
             _ => {}

@@ -49,7 +49,10 @@ pub enum StateError {
         text: String,
     },
     /// The name belongs to another container.
-    #[error("the container name `{name}` is in use by container {}", holder.short())]
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) \
+         that container to be able to reuse that name."
+    )]
     NameTaken {
         /// The name.
         name: String,
@@ -167,6 +170,26 @@ pub enum StateError {
         #[source]
         source: std::io::Error,
     },
+    /// A step around the database failed.
+    #[error("the metadata database failed to {action}")]
+    Step {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A lease's lock cannot be had.
+    #[error("cannot {action} `{}`", path.display())]
+    Lease {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// What runs inside a collection failed; nothing was recorded.
     #[error("collecting what is unused failed")]
     Collect {
@@ -205,7 +228,7 @@ impl Kind for StateError {
                 }
                 _ => ErrorKind::Internal,
             },
-            Self::Retire { .. } => ErrorKind::Unavailable,
+            Self::Retire { .. } | Self::Lease { .. } | Self::Step { .. } => ErrorKind::Unavailable,
             Self::Record { .. } | Self::Malformed { .. } | Self::Collect { .. } => ErrorKind::Internal,
         }
     }
@@ -216,6 +239,9 @@ impl Kind for StateError {
                 vec![format!("remove or rename the container `{name}`, or choose another name")]
             }
             Self::InUse { .. } | Self::VolumeInUse { .. } => vec!["remove the containers first".into()],
+            Self::Record { .. } | Self::Malformed { .. } => {
+                vec!["`umiak system check --repair` mends what can be mended".into()]
+            }
             Self::NetworkInUse { .. } => {
                 vec!["disconnect or stop the containers first, or use `umiak network disconnect -f`".into()]
             }

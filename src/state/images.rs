@@ -6,6 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Database, Durable, Failure, StateError, decode, digest, encode, events};
+use crate::failpoint::{Point, pass};
 use crate::model::{ContainerId, Digest, Event, Image, Platform, Timestamp};
 use crate::reference::Reference;
 
@@ -58,6 +59,7 @@ impl Database {
     /// Records an image, and gives it a name if one is given: the name is taken from any other image of the same
     /// platform, which stays, perhaps dangling. Durable once it returns. `news`: what happened (`pull`, `load`, …).
     pub fn record_image(&self, image: &Image, name: Option<&str>, news: &[Event]) -> Result<(), StateError> {
+        let failed = |source| StateError::Step { action: "record an image", source };
         self.write("record an image", Durable::PowerCut, |t| {
             let id = image.id.as_str();
             t.prepare_cached(
@@ -85,12 +87,15 @@ impl Database {
                 t.prepare_cached("INSERT OR REPLACE INTO names (name, platform, image) VALUES (?1, ?2, ?3)")?
                     .execute(params![name, image.platform.to_string(), id])?;
             }
+            pass(Point::ImageWritten).map_err(failed)?;
             events::add_all(t, news)
-        })
+        })?;
+        pass(Point::ImageRecorded).map_err(failed)
     }
 
     /// Gives an image that is in the store one more name.
     pub fn tag(&self, id: &Digest, name: &str) -> Result<(), StateError> {
+        let failed = |source| StateError::Step { action: "name an image", source };
         self.write("name an image", Durable::PowerCut, |t| {
             let named = t
                 .prepare_cached(
@@ -101,7 +106,8 @@ impl Database {
                 return Err(StateError::NoImage { id: id.clone() }.into());
             }
             events::add(t, &Event::image(id, "tag", &familiar(name)))
-        })
+        })?;
+        pass(Point::Tagged).map_err(failed)
     }
 
     /// The image with this id.
@@ -143,7 +149,8 @@ impl Database {
 
     /// Takes a name away, on every platform; the images that had it are returned and stay.
     pub fn untag(&self, name: &str) -> Result<Vec<Digest>, StateError> {
-        self.write("remove an image's name", Durable::PowerCut, |t| {
+        let failed = |source| StateError::Step { action: "remove an image's name", source };
+        let images = self.write("remove an image's name", Durable::PowerCut, |t| {
             let mut statement = t.prepare_cached("DELETE FROM names WHERE name = ?1 RETURNING image")?;
             let images = statement.query_map([name], |row| row.get::<_, String>(0))?;
             let images: Vec<Digest> = images.map(|image| digest(image?)).collect::<Result<_, Failure>>()?;
@@ -151,11 +158,14 @@ impl Database {
                 events::add(t, &Event::image(image, "untag", &familiar(name)))?;
             }
             Ok(images)
-        })
+        })?;
+        pass(Point::Untagged).map_err(failed)?;
+        Ok(images)
     }
 
     /// Removes an image's record and its names; refused while containers are made of it.
     pub fn remove_image(&self, id: &Digest) -> Result<(), StateError> {
+        let failed = |source| StateError::Step { action: "remove an image", source };
         self.write("remove an image", Durable::PowerCut, |t| {
             let mut users = t.prepare_cached("SELECT id FROM containers WHERE image = ?1 ORDER BY id")?;
             let users = users.query_map([id.as_str()], |row| row.get::<_, String>(0))?;
@@ -172,7 +182,8 @@ impl Database {
                 0 => Err(StateError::NoImage { id: id.clone() }.into()),
                 _ => events::add(t, &Event::image(id, "delete", id.as_str())),
             }
-        })
+        })?;
+        pass(Point::ImageRemoved).map_err(failed)
     }
 
     /// Whether an image with this id is recorded, without reading it.

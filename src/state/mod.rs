@@ -7,35 +7,43 @@
 //! - Images are committed with an fsync (`synchronous=FULL`). Containers are not (`NORMAL`): after a power cut the last
 //!   changes to them may be missing, but never half there, and a container does not survive a power cut running anyway.
 //! - What a pull has fetched and not yet recorded is held by a lease; [`Database::collect`] holds the write lock while it
-//!   decides and renames, so that no lease can be taken in between.
+//!   decides and renames, so that no lease can be taken in between. A lease is a row and a lock of the kernel's: it ends
+//!   with its process, and whoever comes next sees that it did not end well.
 //! - What happens is recorded as an event by the transaction that makes it so.
 //!
 //! Why not a JSON file per object: names could not be made unique, nor image and tags change together, without
 //! reinventing a journal. The connection does not checkpoint on closing: a command must not pay an fsync for its exit.
 
+mod check;
 mod containers;
 mod endpoints;
 mod error;
 mod events;
 mod images;
 mod leases;
+mod lists;
 mod neighbours;
 mod networks;
 mod schema;
+mod usage;
 mod volumes;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+pub use check::{DatabaseFlaw, Row};
 pub use endpoints::{Taken, Wanted};
 pub use error::StateError;
 pub use images::StoredImage;
-pub use leases::{Content, LeaseId};
+pub use leases::{Abandoned, Content, LeaseId};
 pub use neighbours::{Neighbour, Neighbourhood};
+pub use usage::ImageUse;
 
 /// How long a writer waits for another before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +52,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Database {
     connection: Mutex<Connection>,
+    root: PathBuf,
+    /// The locks that keep this process's leases.
+    held: Mutex<BTreeMap<i64, File>>,
 }
 
 impl Database {
@@ -63,7 +74,7 @@ impl Database {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(32);
         schema::migrate(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), root: root.to_owned(), held: Mutex::default() })
     }
 
     /// A panic of another thread leaves no transaction open (they roll back when dropped), so poison means nothing here.

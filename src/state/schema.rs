@@ -78,6 +78,35 @@ CREATE INDEX ports_container ON ports(container);
     "
 CREATE TABLE events (seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, record TEXT NOT NULL);
 ",
+    // When an image was used last: put into the store, or a container of it made or removed. Triggers, so that no statement
+    // that does one of these can forget it.
+    "
+ALTER TABLE leases ADD COLUMN boot TEXT NOT NULL DEFAULT '';
+CREATE TABLE image_use (
+    image TEXT PRIMARY KEY REFERENCES images(id) ON DELETE CASCADE,
+    used REAL NOT NULL, pinned INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+INSERT INTO image_use (image, used) SELECT id, unixepoch(pulled) FROM images WHERE unixepoch(pulled) IS NOT NULL;
+CREATE TRIGGER image_put AFTER INSERT ON images BEGIN
+    INSERT INTO image_use (image, used) VALUES (NEW.id, unixepoch('subsec'))
+    ON CONFLICT (image) DO UPDATE SET used = excluded.used;
+END;
+CREATE TRIGGER image_put_again AFTER UPDATE OF pulled ON images BEGIN
+    INSERT INTO image_use (image, used) VALUES (NEW.id, unixepoch('subsec'))
+    ON CONFLICT (image) DO UPDATE SET used = excluded.used;
+END;
+CREATE TRIGGER container_made AFTER INSERT ON containers BEGIN
+    UPDATE image_use SET used = unixepoch('subsec') WHERE image = NEW.image;
+END;
+CREATE TRIGGER container_gone AFTER DELETE ON containers BEGIN
+    UPDATE image_use SET used = unixepoch('subsec') WHERE image = OLD.image;
+END;
+",
+    "
+CREATE TABLE manifest_lists (
+    name TEXT NOT NULL, reference TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, reference)
+) WITHOUT ROWID;
+",
 ];
 
 /// The version that this program reads and writes.

@@ -96,8 +96,48 @@ fn an_image_in_use_stays_and_what_nobody_uses_is_collected() {
     assert_eq!(unused(), present);
     db.lease(&present).unwrap();
     assert_eq!(unused(), []);
-    assert_eq!(db.expire_leases(Timestamp::now()).unwrap(), 1);
-    assert_eq!(unused(), present);
+    // Held by a process that lives: this one.
+    let other = Database::open(root.path()).unwrap();
+    assert!(other.abandoned().unwrap().is_empty());
+    drop(db);
+    let dead = other.abandoned().unwrap();
+    assert_eq!((dead.len(), dead[0].content.len(), dead[0].rebooted), (1, present.len(), false));
+    assert!(other.abandoned().unwrap().is_empty(), "whoever found it first has it");
+    other.forget(&dead[0]).unwrap();
+    assert!(other.abandoned().unwrap().is_empty());
+    assert_eq!(other.collect(Content::Layer, &present, Ok::<_, std::io::Error>).unwrap(), present);
+    std::fs::write(root.path().join("leases/99"), "").unwrap();
+    let held = other.lease(&[]).unwrap();
+    assert_eq!(other.sweep_leases().unwrap(), 1);
+    other.release(held).unwrap();
+    assert_eq!(std::fs::read_dir(root.path().join("leases")).unwrap().count(), 0);
+}
+
+#[test]
+fn pins_and_the_last_use() {
+    let root = tempfile::tempdir().unwrap();
+    let db = Database::open(root.path()).unwrap();
+    let (first, second) = (image("a", "linux/amd64"), image("b", "linux/amd64"));
+    for image in [&first, &second] {
+        db.put_image(image, Some(&format!("docker.io/library/{}:1", image.id.short()))).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3));
+    }
+    let order = || db.image_uses().unwrap().into_iter().map(|one| one.image).collect::<Vec<_>>();
+    assert_eq!(order(), [first.id.clone(), second.id.clone()]);
+    let user = container(1, "one", &first);
+    db.insert_container(&user).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(3));
+    assert_eq!(order(), [second.id.clone(), first.id.clone()]);
+    assert!(db.image_uses().unwrap()[1].in_use);
+    db.remove_container(&user.id, &[]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(3));
+    assert!(db.pin(&second.id, true).unwrap() && !db.pin(&second.id, true).unwrap());
+    db.put_image(&second, None).unwrap();
+    assert!(db.is_pinned(&second.id).unwrap() && !db.is_pinned(&first.id).unwrap());
+    assert_eq!(order(), [first.id.clone(), second.id.clone()], "put again is used again");
+    assert!(db.pin(&second.id, false).unwrap());
+    assert!(matches!(db.pin(&Digest::of(b"no"), true), Err(StateError::NoImage { .. })));
+    assert_eq!(db.check(true).unwrap(), []);
 }
 
 #[test]

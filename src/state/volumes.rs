@@ -99,4 +99,16 @@ impl Database {
             Ok(())
         })
     }
+
+    /// Tells `act` whether a volume is recorded, while nobody can record or remove one.
+    pub fn with_volume<T>(
+        &self,
+        name: &str,
+        act: impl FnOnce(bool) -> std::io::Result<T>,
+    ) -> Result<T, StateError> {
+        self.write("look up a volume", Durable::Process, |t| {
+            let there = t.prepare_cached("SELECT 1 FROM volumes WHERE name = ?1")?.exists([name])?;
+            act(there).map_err(|source| StateError::Retire { name: name.to_owned(), source }.into())
+        })
+    }
 }

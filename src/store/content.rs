@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use super::durable::sync_directory;
+use super::durable::{Watch, sync_directory};
 use super::lock::Lock;
 use super::{Store, StoreError};
+use crate::failpoint::{Point, pass};
 use crate::model::Digest;
 
 /// A view of the store's blobs.
@@ -74,7 +75,9 @@ impl Content<'_> {
         let temporary = self.store.ingests().join(name);
         let written = File::create(&temporary)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+            .and_then(|()| pass(Point::PutWritten))
             .and_then(|()| fs::rename(&temporary, self.path(&digest)))
+            .and_then(|()| pass(Point::PutRenamed))
             .and_then(|()| sync_directory(&self.store.blobs()));
         written.map_err(|error| {
             let _ = fs::remove_file(&temporary);
@@ -111,7 +114,7 @@ impl Content<'_> {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(StoreError::io("remove", &path)(error));
                 }
-                _ => {}
+                _ => pass(Point::BlobRemoved).map_err(StoreError::io("remove", &path))?,
             }
         }
         Ok(())
@@ -132,6 +135,8 @@ pub struct Ingest {
     file: Option<File>,
     partial: PathBuf,
     target: PathBuf,
+    resumed: bool,
+    watch: Watch,
     /// Last, so that the lock is let go after the file is closed.
     _lock: Lock,
 }
@@ -140,6 +145,8 @@ impl Ingest {
     fn open(content: Content<'_>, lock: Lock, digest: &Digest, size: u64) -> Result<Self, StoreError> {
         let partial = content.store.ingests().join(format!("{}.part", digest.hex()));
         let target = content.path(digest);
+        let root = content.store.root();
+        let watch = Watch::begin(root).map_err(StoreError::io("open", root))?;
         let mut ingest = Self {
             digest: digest.clone(),
             size,
@@ -148,6 +155,8 @@ impl Ingest {
             file: None,
             partial,
             target,
+            resumed: false,
+            watch,
             _lock: lock,
         };
         if content.has(digest) {
@@ -179,6 +188,8 @@ impl Ingest {
         if ingest.offset > size {
             ingest.restart()?;
         }
+        ingest.resumed = ingest.offset > 0;
+        pass(Point::IngestOpened).map_err(StoreError::io("open", &path))?;
         Ok(ingest)
     }
 
@@ -216,7 +227,7 @@ impl Ingest {
         file.write_all(bytes).map_err(StoreError::io("write", &self.partial))?;
         self.hash.update(bytes);
         self.offset = end;
-        Ok(())
+        pass(Point::IngestWritten).map_err(StoreError::io("write", &self.partial))
     }
 
     /// Throws away what is here: the registry cannot resume, or the bytes turned out to be wrong.
@@ -227,6 +238,7 @@ impl Ingest {
                 .map_err(StoreError::io("truncate", &self.partial))?;
             self.offset = 0;
             self.hash = Sha256::new();
+            self.resumed = false;
         }
         Ok(())
     }
@@ -258,6 +270,15 @@ impl Ingest {
         Ok(())
     }
 
+    /// Whether it began with bytes of an earlier download. After a power cut those may be wrong.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     pub(super) fn partial(&self) -> Option<PathBuf> {
         self.file.as_ref().map(|_| self.partial.clone())
     }
@@ -266,6 +287,7 @@ impl Ingest {
     pub(super) fn rename(&mut self) -> Result<(), StoreError> {
         if self.file.take().is_some() {
             fs::rename(&self.partial, &self.target).map_err(StoreError::io("publish", &self.target))?;
+            pass(Point::PublishBlob).map_err(StoreError::io("publish", &self.target))?;
         }
         Ok(())
     }

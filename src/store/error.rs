@@ -178,6 +178,7 @@ impl Kind for StoreError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::Missing { .. } => vec!["`umiak system check --repair` fetches what is missing".into()],
             Self::Version { .. } => vec!["use the newer version of this program, or another root".into()],
             _ => Vec::new(),
         }

@@ -5,6 +5,8 @@
 //! blobs/sha256/HEX   manifests, configs, layers as distributed
 //! ingest/            downloads that are not whole: HEX.part, HEX.lock
 //! layers/HEX/        unpacked layers, by `DiffID`; tmp-HEX, tmp-HEX.lock while being made; gone-* while being removed
+//! reserve            room that is given up when there is no other, so that something can be removed
+//! seals/HEX          what a layer looked like when it was published: a hint for quick checks
 //! volumes/NAME/      _data; .gone-* while being removed
 //! containers/ID/     upper, work (overlay) or root (copy)
 //! ```
@@ -16,6 +18,7 @@
 //! Layers are keyed by `DiffID` and not by chain, so that the layers of one image are unpacked at the same time, straight from
 //! the download, and shared in any order. The price is told in [`layer`].
 
+mod check;
 mod content;
 #[cfg_attr(target_os = "linux", path = "durable_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "durable_other.rs")]
@@ -23,6 +26,7 @@ mod durable;
 mod error;
 pub mod layer;
 mod lock;
+mod reserve;
 pub mod snapshot;
 mod sweep;
 mod volumes;
@@ -31,11 +35,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::failpoint::{Point, pass};
 use crate::model::{ContainerId, Digest};
 
+pub use check::{Depth, Flaw, LayerState};
 pub use content::{Content, Ingest};
 pub use error::{EntryRefusal, LayerError, StoreError};
-pub use layer::{Applied, LayerWriter, Layers, Limits};
+pub use layer::{Applied, LayerWriter, Layers, Limits, Seal};
 pub use snapshot::{Root, Snapshotter};
 pub use sweep::Swept;
 pub use volumes::Volumes;
@@ -66,14 +72,26 @@ impl Store {
             Err(error) => return Err(StoreError::io("read", &version)(error)),
         }
         make_private(root).map_err(StoreError::io("create", root))?;
-        for directory in [store.blobs(), store.ingests(), store.layer_root(), store.container_root()] {
+        for directory in
+            [store.blobs(), store.ingests(), store.layer_root(), store.seals(), store.container_root()]
+        {
             fs::create_dir_all(&directory).map_err(StoreError::io("create", &directory))?;
         }
         // The version file last: whoever reads it finds the directories. Two processes write the same bytes.
         let temporary = root.join(format!("version.{}", std::process::id()));
-        fs::write(&temporary, format!("{VERSION}\n"))
-            .and_then(|()| fs::rename(&temporary, &version))
-            .map_err(StoreError::io("write", &version))?;
+        let write = || {
+            let mut file = fs::File::create(&temporary)?;
+            io::Write::write_all(&mut file, format!("{VERSION}\n").as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, &version)?;
+            // An empty version file after a power cut would be another layout's.
+            for directory in [root.join("blobs"), root.to_owned(), root.parent().unwrap_or(root).to_owned()] {
+                durable::sync_directory(&directory)?;
+            }
+            Ok(())
+        };
+        write().map_err(StoreError::io("write", &version))?;
+        store.keep_reserve();
         Ok(store)
     }
 
@@ -109,9 +127,10 @@ impl Store {
         for ingest in &mut ingests {
             ingest.verify()?;
         }
-        let mut trees: Vec<PathBuf> = ingests.iter().filter_map(Ingest::partial).collect();
-        trees.extend(layers.iter().map(|layer| layer.temporary().to_owned()));
-        durable::sync_trees(&self.root, &trees).map_err(StoreError::io("sync", &self.root))?;
+        let failed = || StoreError::io("publish", &self.root);
+        pass(Point::PublishVerified).map_err(failed())?;
+        let seals = self.sync(&layers, &ingests)?;
+        pass(Point::PublishSynced).map_err(failed())?;
         for ingest in &mut ingests {
             ingest.rename()?;
         }
@@ -125,7 +144,31 @@ impl Store {
                 durable::sync_directory(&directory).map_err(StoreError::io("sync", &directory))?;
             }
         }
+        pass(Point::Published).map_err(failed())?;
+        for (layer, seal) in layers.iter().zip(&seals) {
+            self.layers().keep(layer.diff_id(), seal)?;
+        }
         Ok(())
+    }
+
+    /// Makes all of this durable, and looks meanwhile what the layers look like: the disk is slow, and the processor free.
+    fn sync(&self, layers: &[LayerWriter], ingests: &[Ingest]) -> Result<Vec<Seal>, StoreError> {
+        let mut trees: Vec<PathBuf> = ingests.iter().filter_map(Ingest::partial).collect();
+        trees.extend(layers.iter().map(|layer| layer.temporary().to_owned()));
+        // What was begun first has watched the longest.
+        let watch = layers.first().map(|layer| &layer.watch).or(ingests.first().map(Ingest::watch));
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let seal = |layer: &LayerWriter| {
+                    Seal::of(layer.temporary()).map_err(StoreError::io("read", layer.temporary()))
+                };
+                layers.iter().map(seal).collect::<Result<Vec<_>, _>>()
+            });
+            let synced = watch.map_or(Ok(()), |watch| watch.sync(&trees));
+            let seals = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            synced.map_err(StoreError::io("sync", &self.root))?;
+            seals
+        })
     }
 
     /// The directory of a container's files.
@@ -143,6 +186,10 @@ impl Store {
 
     pub(crate) fn layer_root(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    pub(crate) fn seals(&self) -> PathBuf {
+        self.root.join("seals")
     }
 
     pub(crate) fn container_root(&self) -> PathBuf {

@@ -17,10 +17,14 @@ pub struct Swept {
     pub downloads: u64,
 }
 
+/// Small files are written in moments: one this old is a crash's.
+const SMALL: Duration = Duration::from_hours(1);
+
 impl Store {
     /// Removes abandoned temporary directories, and partial downloads not written to for longer than `keep`.
     pub fn sweep(&self, keep: Duration) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
+        self.sweep_small(SMALL, &mut swept)?;
         each(&self.layer_root(), |path, name| {
             if name.starts_with("gone-") {
                 swept.temporary += u64::from(remove(path)?);
@@ -43,18 +47,78 @@ impl Store {
         each(&self.ingests(), |path, name| {
             if path.extension().is_some_and(|extension| extension == "lock") {
                 drop(Lock::attempt(path)?);
-            } else if older(path, keep)? {
-                if let Some(hex) = name.strip_suffix(".part") {
-                    if let Some(_lock) = Lock::attempt(&self.ingests().join(format!("{hex}.lock")))? {
-                        swept.downloads += u64::from(remove(path)?);
-                    }
-                } else {
-                    swept.temporary += u64::from(remove(path)?);
-                }
+            } else if let Some(hex) = name.strip_suffix(".part")
+                && older(path, keep)?
+                && let Some(_lock) = Lock::attempt(&self.ingests().join(format!("{hex}.lock")))?
+            {
+                swept.downloads += u64::from(remove(path)?);
             }
             Ok(())
         })?;
         Ok(swept)
+    }
+
+    /// The temporary files of small things, and seals whose layers are gone.
+    fn sweep_small(&self, keep: Duration, swept: &mut Swept) -> Result<(), StoreError> {
+        each(&self.ingests(), |path, name| {
+            if name.contains(".put-") && older(path, keep)? {
+                swept.temporary += u64::from(remove(path)?);
+            }
+            Ok(())
+        })?;
+        each(&self.root, |path, name| {
+            if name.starts_with("version.") && older(path, keep)? {
+                swept.temporary += u64::from(remove(path)?);
+            }
+            Ok(())
+        })?;
+        if !self.seals().is_dir() {
+            return Ok(());
+        }
+        each(&self.seals(), |path, name| {
+            let abandoned = match name.strip_prefix("tmp-") {
+                Some(_) => older(path, keep)?,
+                None => !self.layer_root().join(name).is_dir(),
+            };
+            if abandoned {
+                // One that was written just now is lost with it: it is a hint.
+                swept.temporary += u64::from(remove(path)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// What a sweep would remove now, by path within the root; nothing is changed.
+    pub fn leftovers(&self) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        for (directory, prefix) in
+            [(self.layer_root(), "layers"), (self.container_root(), "containers"), (self.seals(), "seals")]
+        {
+            if !directory.is_dir() {
+                continue;
+            }
+            each(&directory, |path, name| {
+                let abandoned = if name.starts_with("gone-") {
+                    true
+                } else if name.starts_with("tmp-") && prefix == "layers" {
+                    path.extension().is_none() && Lock::attempt(&path.with_extension("lock"))?.is_some()
+                } else {
+                    name.starts_with("tmp-") && older(path, SMALL)?
+                };
+                if abandoned && path.symlink_metadata().is_ok() {
+                    found.push(format!("{prefix}/{name}"));
+                }
+                Ok(())
+            })?;
+        }
+        each(&self.ingests(), |path, name| {
+            if name.contains(".put-") && older(path, SMALL)? {
+                found.push(format!("ingest/{name}"));
+            }
+            Ok(())
+        })?;
+        found.sort();
+        Ok(found)
     }
 }
 

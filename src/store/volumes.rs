@@ -13,6 +13,7 @@ use cap_std::fs::Dir;
 use super::lock::Lock;
 use super::snapshot::copy_tree;
 use super::{Store, StoreError};
+use crate::failpoint::{Point, pass};
 
 const DATA: &str = "_data";
 const FILLING: &str = "filling";
@@ -76,8 +77,33 @@ impl Volumes<'_> {
         let away = self.store.root().join("volumes").join(format!(".gone-{name}-{}", std::process::id()));
         match fs::rename(self.dir(name), &away) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(away),
+            _ => pass(Point::VolumeRetired).map(|()| away),
         }
+    }
+
+    /// Brings back what was retired, unless there is a volume of that name by now.
+    pub fn restore(&self, name: &str, retired: &Path) -> io::Result<()> {
+        let dir = self.dir(name);
+        if dir.exists() { Ok(()) } else { fs::rename(retired, dir) }
+    }
+
+    /// What was retired and not purged: the volume's name and where its files are.
+    pub fn retired(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let all = self.store.root().join("volumes");
+        let failed = || StoreError::io("list", &all);
+        let entries = match fs::read_dir(&all) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed())?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some((volume, _)) = name.strip_prefix(".gone-").and_then(|rest| rest.rsplit_once('-')) {
+                found.push((volume.to_owned(), entry.path()));
+            }
+        }
+        Ok(found)
     }
 
     /// Removes what was retired.

@@ -279,3 +279,11 @@ pub fn options(given: &[String]) -> BTreeMap<String, String> {
 #[cfg(test)]
 #[path = "network_tests.rs"]
 mod tests;
+
+/// `--allow-net`: a rule of the sandbox's, kept as given.
+pub(in crate::cli) fn destination(text: &str) -> Result<String, Refused> {
+    match text.parse::<crate::executor::wasm::Target>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(Refused::text(format!("invalid destination: {error}"))),
+    }
+}

@@ -57,6 +57,9 @@ pub(super) fn create(
     {
         printer.line_err("WARNING: Published ports are discarded when using host network mode")?;
     }
+    for warning in engine.discarded(&container) {
+        printer.line_err(format!("WARNING: {warning}"))?;
+    }
     if let Some(path) = &flags.cidfile {
         let written =
             File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));

@@ -95,7 +95,7 @@ fn document(engine: &Engine, object: &Object) -> Result<Value, Fault> {
             let connections = engine.connections(&view.container.id)?;
             container::container(&view.container, view.alive, &log, &connections, None)
         }
-        Object::Image(view) => document::image(view),
+        Object::Image(view) => document::image(view, engine.wasm_contents(&view.image)?.as_ref()),
         Object::Network(view) => super::network::document(view),
     })
 }

@@ -14,6 +14,7 @@ use super::attributes::{self, Node};
 use super::stream::Blocks;
 use super::tree::{Tree, normalise, refused};
 use super::{LayerError, Limits, Placed, write_error};
+use crate::failpoint::{Point, pass};
 use crate::model::Image;
 use crate::store::EntryRefusal;
 
@@ -92,6 +93,7 @@ pub(super) fn archive(root: Dir, stream: &mut Blocks, limits: Limits) -> Result<
             return Err(LayerError::TooLarge { limit: limits.entries, unit: "entries" });
         }
         placer.entry(&mut entry)?;
+        pass(Point::LayerEntry).map_err(write_error(Path::new("")))?;
         // What was not read of it is passed over before the bound counts again.
         if entry.header().entry_type() != EntryType::GNUSparse {
             io::copy(&mut entry, &mut io::sink()).map_err(LayerError::Archive)?;

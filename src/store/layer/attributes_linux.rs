@@ -181,3 +181,19 @@ pub(in crate::store) fn is_opaque(directory: &Dir) -> bool {
         fs::fgetxattr(&directory, mark, value.as_mut_slice()).is_ok() && value == *b"y"
     })
 }
+
+/// The extended attributes of a name, links not followed; those that cannot be read count as absent.
+pub(super) fn listed(path: &std::path::Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut names = vec![0_u8; 4096];
+    let Ok(length) = fs::llistxattr(path, names.as_mut_slice()) else { return Vec::new() };
+    let mut found = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0_u8; 1 << 16];
+        if let Ok(length) = fs::lgetxattr(path, OsStr::from_bytes(name), value.as_mut_slice()) {
+            value.truncate(length);
+            found.push((name.to_owned(), value));
+        }
+    }
+    found.sort();
+    found
+}

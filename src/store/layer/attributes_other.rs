@@ -111,3 +111,8 @@ pub(in crate::store) fn is_whiteout(_: &cap_std::fs::Metadata) -> bool {
 pub(in crate::store) fn is_opaque(_: &Dir) -> bool {
     false
 }
+
+/// Attributes are left out here.
+pub(super) fn listed(_: &std::path::Path) -> Vec<(Vec<u8>, Vec<u8>)> {
+    Vec::new()
+}

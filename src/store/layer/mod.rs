@@ -19,6 +19,8 @@ mod apply;
 #[cfg_attr(target_os = "linux", path = "attributes_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "attributes_other.rs")]
 pub(super) mod attributes;
+mod compare;
+mod seal;
 mod stream;
 mod tree;
 
@@ -29,11 +31,15 @@ use std::path::{Path, PathBuf};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
+use super::durable::Watch;
 use super::lock::Lock;
 use super::{LayerError, Store, StoreError};
+use crate::failpoint::{Point, pass};
 use crate::model::{Digest, LayerKind};
 
 pub(super) use apply::{MARKER, OPAQUE_MARKER};
+pub(super) use compare::difference;
+pub use seal::Seal;
 
 /// Bounds on what a layer may hold.
 #[derive(Debug, Clone, Copy)]
@@ -114,12 +120,22 @@ impl Layers<'_> {
         if self.has(diff_id) {
             return Ok(None);
         }
-        let temporary = self.store.layer_root().join(format!("tmp-{}", diff_id.hex()));
-        let lock_path = temporary.with_extension("lock");
-        let lock = Lock::wait(&lock_path).map_err(StoreError::io("lock", &lock_path))?;
+        let lock = self.store.layer_lock(diff_id)?;
         if self.has(diff_id) {
             return Ok(None);
         }
+        self.writer(diff_id, lock).map(Some)
+    }
+
+    /// Begins to unpack a layer once more, whether it is there or not.
+    pub(super) fn begin_again(self, diff_id: &Digest) -> Result<LayerWriter, StoreError> {
+        self.writer(diff_id, self.store.layer_lock(diff_id)?)
+    }
+
+    fn writer(self, diff_id: &Digest, lock: Lock) -> Result<LayerWriter, StoreError> {
+        let temporary = self.store.layer_root().join(format!("tmp-{}", diff_id.hex()));
+        let root = self.store.root();
+        let watch = Watch::begin(root).map_err(StoreError::io("open", root))?;
         // Whoever left this is dead: we have its lock.
         match fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -127,16 +143,53 @@ impl Layers<'_> {
             }
             _ => fs::create_dir(&temporary).map_err(StoreError::io("create", &temporary))?,
         }
-        Ok(Some(LayerWriter {
+        pass(Point::LayerBegun).map_err(StoreError::io("create", &temporary))?;
+        Ok(LayerWriter {
             diff_id: diff_id.clone(),
             target: self.path(diff_id),
             temporary,
-            root: self.store.root().to_owned(),
+            store: self.store.clone(),
+            watch,
             applied: false,
             renamed: false,
             limits: Limits::default(),
             _lock: lock,
-        }))
+        })
+    }
+
+    fn seal_path(self, diff_id: &Digest) -> PathBuf {
+        self.store.seals().join(diff_id.hex())
+    }
+
+    /// What a layer looked like when it was published; `None` where nobody kept that.
+    pub fn seal(&self, diff_id: &Digest) -> Option<Seal> {
+        fs::read_to_string(self.seal_path(diff_id)).ok().as_deref().and_then(Seal::parse)
+    }
+
+    /// Whether a layer that is there looks like this.
+    pub fn looks_like(&self, diff_id: &Digest, seal: &Seal) -> bool {
+        Seal::of(&self.path(diff_id)).is_ok_and(|found| found == *seal)
+    }
+
+    /// Keeps what a published layer looks like. The seal itself need not be durable: see its module.
+    pub(super) fn reseal(self, diff_id: &Digest) -> Result<(), StoreError> {
+        let path = self.path(diff_id);
+        let seal = Seal::of(&path).map_err(StoreError::io("read", &path))?;
+        self.keep(diff_id, &seal)
+    }
+
+    pub(super) fn keep(self, diff_id: &Digest, seal: &Seal) -> Result<(), StoreError> {
+        let (path, directory) = (self.seal_path(diff_id), self.store.seals());
+        let temporary = directory.join(format!("tmp-{}", diff_id.hex()));
+        let write = || fs::write(&temporary, seal.text());
+        let written = match write() {
+            // A store of an older version.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&directory).and_then(|()| write())
+            }
+            other => other,
+        };
+        written.and_then(|()| fs::rename(&temporary, &path)).map_err(StoreError::io("write", &path))
     }
 
     /// Takes layers out of sight by a rename, quick enough for [`crate::state::Database::collect`]; the returned
@@ -149,7 +202,12 @@ impl Layers<'_> {
                 self.store.layer_root().join(format!("gone-{}-{}", diff_id.hex(), std::process::id())),
             );
             match fs::rename(&path, &away) {
-                Ok(()) => gone.push(away),
+                Ok(()) => {
+                    // Without its layer a seal says nothing; one that stays is written over or swept.
+                    let _ = fs::remove_file(self.seal_path(diff_id));
+                    gone.push(away);
+                    pass(Point::LayerRetired).map_err(StoreError::io("remove", &path))?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StoreError::io("remove", &path)(error)),
             }
@@ -159,7 +217,14 @@ impl Layers<'_> {
 
     /// Deletes what [`Self::retire`] returned.
     pub fn purge(&self, gone: &[PathBuf]) -> Result<(), StoreError> {
-        gone.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(StoreError::io("remove", path)))
+        let remove = |path: &PathBuf| match fs::remove_dir_all(path) {
+            // A sweep of another process was here first.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        };
+        gone.iter().try_for_each(remove)
     }
 
     /// Removes layers: out of sight first, then deleted.
@@ -174,7 +239,8 @@ pub struct LayerWriter {
     diff_id: Digest,
     target: PathBuf,
     temporary: PathBuf,
-    root: PathBuf,
+    store: Store,
+    pub(super) watch: Watch,
     applied: bool,
     renamed: bool,
     limits: Limits,
@@ -215,6 +281,7 @@ impl LayerWriter {
         if found != self.diff_id {
             return Err(StoreError::DigestMismatch { expected: self.diff_id.clone(), found });
         }
+        pass(Point::LayerApplied).map_err(StoreError::io("write", &self.temporary))?;
         self.applied = true;
         Ok(Applied {
             unpacked_size: placed.bytes,
@@ -227,11 +294,15 @@ impl LayerWriter {
 
     /// Publishes the layer, durably. For several at once see [`Store::publish`], which syncs once.
     pub fn commit(mut self) -> Result<(), StoreError> {
-        super::durable::sync_trees(&self.root, std::slice::from_ref(&self.temporary))
+        let seal = Seal::of(&self.temporary).map_err(StoreError::io("read", &self.temporary))?;
+        self.watch
+            .sync(std::slice::from_ref(&self.temporary))
             .map_err(StoreError::io("sync", &self.temporary))?;
+        pass(Point::LayerSynced).map_err(StoreError::io("sync", &self.temporary))?;
         self.rename()?;
-        let layers = self.root.join("layers");
-        super::durable::sync_directory(&layers).map_err(StoreError::io("sync", &layers))
+        let layers = self.store.layer_root();
+        super::durable::sync_directory(&layers).map_err(StoreError::io("sync", &layers))?;
+        self.store.layers().keep(&self.diff_id, &seal)
     }
 
     pub(super) fn temporary(&self) -> &Path {
@@ -245,7 +316,7 @@ impl LayerWriter {
         }
         fs::rename(&self.temporary, &self.target).map_err(StoreError::io("publish", &self.target))?;
         self.renamed = true;
-        Ok(())
+        pass(Point::PublishLayer).map_err(StoreError::io("publish", &self.target))
     }
 }
 

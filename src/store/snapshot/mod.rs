@@ -20,6 +20,7 @@ pub(super) use copy::copy_tree;
 pub use overlay::Overlay;
 
 use super::{Store, StoreError};
+use crate::failpoint::{Point, pass};
 pub use crate::model::Root;
 use crate::model::{ContainerId, Digest};
 
@@ -64,5 +65,11 @@ fn remove(store: &Store, id: &ContainerId) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(StoreError::io("remove", &path))?,
     }
-    fs::remove_dir_all(&away).map_err(StoreError::io("remove", &away))
+    pass(Point::ContainerRetired).map_err(StoreError::io("remove", &away))?;
+    match fs::remove_dir_all(&away) {
+        // A sweep was here first.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other.map_err(StoreError::io("remove", &away))?,
+    }
+    pass(Point::ContainerErased).map_err(StoreError::io("remove", &path))
 }

@@ -238,7 +238,7 @@ enum Change {
 fn refusal(record: &Record, why: &str) -> Failure {
     Failure {
         kind: ErrorKind::Conflict,
-        message: format!("container {} {why}", record.launch.container.id),
+        message: format!("Container {} {why}", record.launch.container.id),
         hints: Vec::new(),
     }
 }
@@ -381,9 +381,7 @@ impl Round<'_> {
                 record.update(&order);
                 self.work.push(Box::pin(update(task, executor, order, reply)));
             }
-            Command::Network(order, reply) => {
-                let _ = reply.send(change_network(record, networking, &order, task.pid()));
-            }
+            Command::Network(order, reply) => change_network(record, networking, &order, task.pid(), reply),
             Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
             Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
         }
@@ -396,11 +394,14 @@ fn change_network(
     networking: &mut Networking,
     order: &NetworkOrder,
     pid: u32,
-) -> Result<(), Failure> {
-    let changed = networking.change(record.database()?, order, pid).map_err(|error| failure(&error));
-    let outcome = changed.and_then(|()| networking.renamed(pid).map_err(|error| failure(&error)));
+    reply: Reply<()>,
+) {
+    let changed = |database: &crate::state::Database| {
+        networking.change(database, order, pid).map_err(|error| failure(&error))?;
+        networking.renamed(pid).map_err(|error| failure(&error))
+    };
+    let _ = reply.send(record.database().and_then(changed));
     record.rest();
-    outcome
 }
 
 /// A step of the health check.
@@ -577,8 +578,9 @@ async fn stopped_meanwhile(
                     record.update(&order);
                     let _ = reply.send(Ok(()));
                 }
-                Command::Signal(_, reply) | Command::Pause(_, reply) => drop(reply.send(Err(refusal(record, why)))),
-                Command::Network(_, reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Signal(_, reply) | Command::Pause(_, reply) | Command::Network(_, reply) => {
+                    drop(reply.send(Err(refusal(record, why))));
+                }
                 Command::Stats(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Processes(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Exec(session) => drop(session.to.tell(&Event::Failed(refusal(record, why)))),
