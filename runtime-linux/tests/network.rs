@@ -112,7 +112,8 @@ fn join(guest: &Guest, bridge: &str, number: u8, address: &str, gateway: &str) {
 }
 
 fn put(bridges: Vec<BridgeRules>, ports: Vec<PortRule>) {
-    net::replace(&Rules { bridges, ports }, net::generation().expect("a generation")).expect("replaced");
+    net::replace("test", &Rules { bridges, ports }, net::generation().expect("a generation"))
+        .expect("replaced");
 }
 
 fn published(protocol: u8, address: &str, port: u16, target: &str) -> PortRule {
@@ -153,7 +154,7 @@ fn neighbours_reach_each_other_and_other_bridges_do_not() {
         assert!(!c.reaches("10.1.0.3:80"), "bridges are apart");
         assert_eq!(asked("10.1.0.3:80"), "10.1.0.1", "the host reaches its containers");
         let gone = Rules::default();
-        net::replace(&gone, net::generation().unwrap()).unwrap();
+        net::replace("test", &gone, net::generation().unwrap()).unwrap();
         assert!(c.reaches("10.1.0.3:80"), "it was the table that kept them apart");
         net::remove_bridge("brA").unwrap();
         net::remove_bridge("brA").unwrap();
@@ -213,12 +214,12 @@ fn a_changed_generation_refuses_and_a_thousand_ports_fit() {
         let before = net::generation().unwrap();
         let ports = (1..=5000).map(|port| published(6, "0.0.0.0", port, "10.1.0.2:80")).collect();
         let rules = Rules { bridges: vec![rules("brA", "10.1.0.0")], ports };
-        let after = net::replace(&rules, before).unwrap();
+        let after = net::replace("test", &rules, before).unwrap();
         assert_eq!(net::generation().unwrap(), after);
-        let stale = net::replace(&rules, before).unwrap_err();
+        let stale = net::replace("test", &rules, before).unwrap_err();
         assert_eq!(stale.kind(), std::io::ErrorKind::Interrupted);
         assert_eq!(net::generation().unwrap(), after, "nothing changed");
-        net::replace(&Rules::default(), after).unwrap();
+        net::replace("test", &Rules::default(), after).unwrap();
     });
 }
 
@@ -244,5 +245,43 @@ fn what_cannot_be_is_refused_and_nothing_is_left() {
         let error = guest.namespace.connect(&[port]).unwrap_err();
         assert_eq!((error.subject.as_str(), error.source.kind()), ("nope", std::io::ErrorKind::NotFound));
         net::disconnect("nope").unwrap();
+    });
+}
+
+#[test]
+fn a_well_known_port_leads_to_another_and_stays_free() {
+    on_own_host(|| {
+        let guest = Guest::new();
+        let (tcp, udp) =
+            (guest.listen("127.0.0.11:0"), guest.namespace.run(|| UdpSocket::bind("127.0.0.11:0")).unwrap());
+        let rule = |protocol, target| PortRule { protocol, address: ip("127.0.0.11"), port: 53, target };
+        let rules = [rule(6, tcp.local_addr().unwrap()), rule(17, udp.local_addr().unwrap())];
+        guest.namespace.run(|| net::redirect(&rules)).unwrap();
+        serve(tcp);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 16];
+            while let Ok((length, from)) = udp.recv_from(&mut bytes) {
+                let _ = udp.send_to(&bytes[..length], from);
+            }
+        });
+        let ask = || {
+            assert_eq!(asked("127.0.0.11:53"), "127.0.0.1");
+            let client = UdpSocket::bind("0.0.0.0:0")?;
+            client.set_read_timeout(Some(Duration::from_secs(2)))?;
+            client.connect("127.0.0.11:53")?;
+            client.send(b"hello")?;
+            client.recv(&mut [0; 16])
+        };
+        assert_eq!(guest.namespace.run(ask).unwrap(), 5);
+        // A name server of the container's own takes the port on all its addresses.
+        let (own, _udp) = guest
+            .namespace
+            .run(|| Ok((TcpListener::bind("0.0.0.0:53")?, UdpSocket::bind("0.0.0.0:53")?)))
+            .unwrap();
+        serve(own);
+        assert_eq!(guest.namespace.run(|| Ok(asked("127.0.0.1:53"))).unwrap(), "127.0.0.1");
+        assert_eq!(guest.namespace.run(ask).unwrap(), 5);
+        let six = PortRule { target: "[::1]:1".parse().unwrap(), ..rules[0].clone() };
+        assert_eq!(net::redirect(&[six]).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
     });
 }

@@ -25,6 +25,7 @@ mod login;
 mod logout;
 mod logs;
 mod manifest;
+mod network;
 pub mod output;
 mod pause;
 mod pin;
@@ -211,6 +212,9 @@ commands! {
         /// Manage manifest lists: tags for several platforms
         #[command(override_usage = "umiak manifest COMMAND")]
         Manifest(ManifestCommand),
+        /// Manage networks
+        #[command(override_usage = "umiak network COMMAND")]
+        Network(NetworkCommand),
         /// Manage the engine
         #[command(override_usage = "umiak system COMMAND")]
         System(SystemCommand),
@@ -285,6 +289,21 @@ commands! {
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
+    }
+}
+
+commands! {
+    /// Of networks.
+    enum NetworkCommand {
+        Connect(network::Connect) = "network connect",
+        Create(Box<network::Create>) = "network create",
+        Disconnect(network::Disconnect) = "network disconnect",
+        Inspect(network::Inspect) = "network inspect",
+        #[command(visible_alias = "list")]
+        Ls(network::List) = "network ls",
+        Prune(network::Prune) = "network prune",
+        #[command(visible_alias = "remove")]
+        Rm(network::Remove) = "network rm",
     }
 }
 

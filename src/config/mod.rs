@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! userns-remap = true                   # containers of root's have users of their own on the host
+//! default-network = "none"              # of containers that name none; `bridge`, where nothing is said
 //! [aliases]
 //! hello = "umiak.internal/hello"        # short names; this one is built in
 //! [registries."docker.io"]
@@ -68,6 +69,19 @@ pub struct Config {
     pub runtimes: BTreeMap<String, RuntimeConfig>,
     /// Every container of root's has users of its own on the host, unless `--userns host` says otherwise.
     pub userns_remap: bool,
+    /// The network of Linux containers of root's that name none.
+    pub default_network: DefaultNetwork,
+}
+
+/// The network of containers that name none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultNetwork {
+    /// The one that is always there, as with docker.
+    #[default]
+    Bridge,
+    /// Only the loopback device.
+    None,
 }
 
 /// What is special about one registry.
@@ -185,6 +199,7 @@ impl Default for Config {
             wasm: WasmConfig::default(),
             runtimes: BTreeMap::new(),
             userns_remap: false,
+            default_network: DefaultNetwork::Bridge,
         }
     }
 }

@@ -59,6 +59,8 @@ pub enum EngineError {
     Merge(#[from] MergeError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
     /// A file or directory of the engine's.
     #[error("cannot use `{}`", path.display())]
     Path { path: PathBuf, source: std::io::Error },
@@ -181,6 +183,7 @@ impl EngineError {
             Self::Volume(error) => error,
             Self::VolumeName(error) => error,
             Self::Join(error) => error,
+            Self::Network(error) => error,
             Self::Check(error) => error,
             _ => return None,
         })

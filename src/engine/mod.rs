@@ -66,7 +66,7 @@ pub use inspect::Object;
 pub use manifests::{Annotation, InspectedManifest, ListError};
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use mounts::MountError;
-pub use networks::{Connection, Connections};
+pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
 pub use push::{PushError, PushOptions, Pushed};
 pub use registries::{RegistryNameError, registry_name};

@@ -172,7 +172,7 @@ pub fn asked(networks: &[EndpointSettings], plain: &Plain<'_>) -> Result<Asked, 
 }
 
 /// Takes the plain flags over into what is asked of the first network.
-fn take(first: &mut EndpointSettings, plain: &Plain<'_>, links: &[Link]) -> Result<(), NetworkError> {
+pub fn take(first: &mut EndpointSettings, plain: &Plain<'_>, links: &[Link]) -> Result<(), NetworkError> {
     let conflict = |flag: &str, what: &str| {
         refuse(format!("conflicting options: cannot specify both --{flag} and per-network {what}"))
     };

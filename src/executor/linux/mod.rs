@@ -49,8 +49,7 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
     // What a crash leaves is found by the container's id, in the engine's own parent group alone.
-    let lacking =
-        [Want::CgroupParent, Want::Networks, Want::Publish, Want::PublishAll, Want::Destinations, Want::Fuel];
+    let lacking = [Want::CgroupParent, Want::Destinations, Want::Fuel];
     match workload.wants.iter().find(|want| lacking.contains(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),

@@ -18,6 +18,7 @@ pub(crate) fn program() -> Vec<u8> {
 pub(crate) fn tier(name: &str) -> bool {
     let there = match name {
         "root" => is_root(),
+        "net" => is_root() && nftables(),
         "rootless" => is_root() && ordinary::available(ordinary::ALONE),
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
@@ -30,6 +31,15 @@ pub(crate) fn tier(name: &str) -> bool {
     let required = std::env::var("REQUIRE_TIERS").unwrap_or_default().split(',').any(|t| t == name);
     assert!(there || !required, "tier `{name}` is required and cannot run here");
     there
+}
+
+/// Network namespaces and nftables can be had.
+fn nftables() -> bool {
+    let script = "nft add table inet umiak-test";
+    std::process::Command::new("unshare")
+        .args(["--net", "sh", "-c", script])
+        .output()
+        .is_ok_and(|out| out.status.success())
 }
 
 fn is_root() -> bool {

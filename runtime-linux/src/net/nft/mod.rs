@@ -1,4 +1,4 @@
-//! The engine's one nftables table.
+//! An engine's nftables table: one for each store, so that several on one host do not undo each other's.
 //!
 //! The table is a function of [`Rules`]: it is always replaced as a whole, in one batch that the kernel takes or refuses. So it
 //! cannot drift, and whatever another program has done to it is undone by the next change. Whether anybody has changed anything
@@ -22,9 +22,6 @@ use encode::{
     WIDE_2, family, from, known, link, local, published,
 };
 
-/// The table's name.
-pub const TABLE: &str = "umiak";
-
 const PREROUTING: u32 = 0;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
@@ -34,7 +31,7 @@ const FILTER: i32 = 0;
 const SOURCE: i32 = 100;
 
 /// How traffic of one bridge is treated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BridgeRules {
     /// The link.
     pub name: String,
@@ -49,7 +46,7 @@ pub struct BridgeRules {
 }
 
 /// A port of the host that leads to a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PortRule {
     /// The protocol's number: 6, 17, 132.
     pub protocol: u8,
@@ -62,7 +59,7 @@ pub struct PortRule {
 }
 
 /// Everything that the table says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// All bridges.
     pub bridges: Vec<BridgeRules>,
@@ -81,11 +78,12 @@ pub fn generation() -> io::Result<u32> {
     found.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Replaces the table, if the generation is still this one; without bridges and ports it is removed. The new generation.
+/// Replaces the table of this name, if the generation is still this one; without bridges and ports it is removed. The new
+/// generation.
 ///
 /// An error of kind `Interrupted` means that somebody else changed something meanwhile.
-pub fn replace(rules: &Rules, generation: u32) -> io::Result<u32> {
-    let mut batch = Batch::begin(TABLE, generation);
+pub fn replace(table: &str, rules: &Rules, generation: u32) -> io::Result<u32> {
+    let mut batch = Batch::begin(table, generation);
     batch.remove_table();
     if !rules.bridges.is_empty() || !rules.ports.is_empty() {
         batch.add_table();
@@ -103,6 +101,34 @@ pub fn replace(rules: &Rules, generation: u32) -> io::Result<u32> {
         Err(error) if error.raw_os_error() == Some(85) => Err(io::ErrorKind::Interrupted.into()),
         Err(error) => Err(error),
     }
+}
+
+/// The table of [`redirect`]; not [`TABLE`], which an engine within the namespace may have.
+const REDIRECT_TABLE: &str = "umiak-names";
+
+/// Leads what programs in this network namespace send to addresses and ports of its own to others of its own, loopback ones
+/// included. Made once in a namespace of a container, and gone with it.
+///
+/// So that a server is found at a well-known port that programs in the namespace can still listen on.
+pub fn redirect(ports: &[PortRule]) -> io::Result<()> {
+    const KEY: &[Part] = &[Part::Ipv4, Part::Protocol, Part::Port];
+    const VALUE: &[Part] = &[Part::Ipv4, Part::Port];
+    let element = |port: &PortRule| {
+        let key = [octets(port.address), padded(&[port.protocol]), padded(&port.port.to_be_bytes())];
+        (key.concat(), [octets(port.target.ip()), padded(&port.target.port().to_be_bytes())].concat())
+    };
+    if let Some(port) = ports.iter().find(|port| !port.address.is_ipv4() || !port.target.is_ipv4()) {
+        let why = format!("only IPv4 is redirected, and not {}", port.address);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    let mut batch = Batch::begin(REDIRECT_TABLE, generation()?);
+    batch.remove_table();
+    batch.add_table();
+    let elements = ports.iter().map(element).collect();
+    batch.add_set(&Set { name: "addressed4", key: KEY, value: VALUE, elements });
+    let rules = to_ports(&[], &[]).into_iter().take(1).collect();
+    batch.add_chain(Chain { name: "output", kind: "nat", hook: OUTPUT, priority: DESTINATION, rules });
+    Socket::netfilter()?.ask(&batch.end()).map(drop)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
