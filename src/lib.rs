@@ -15,6 +15,7 @@
 //! | [`registry`] | the distribution protocol: find, choose a platform, download |
 //! | [`store`] | blobs, unpacked layers, containers' roots: nothing visible before it is whole |
 //! | [`state`] | the metadata database |
+//! | [`network`] | networks of containers: subnets, addresses, published ports, and the host made to match |
 //! | [`executor`] | the boundary to what runs containers, and its adapters |
 //! | [`supervisor`] | one process per container: streams, log, end |
 //! | [`engine`] | the use cases; the only thing that a front end may call |
@@ -43,6 +44,7 @@ pub mod executor;
 pub mod failpoint;
 pub mod model;
 pub mod names;
+pub mod network;
 pub mod reference;
 pub mod registry;
 pub mod state;

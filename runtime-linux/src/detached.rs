@@ -17,6 +17,10 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
+use crate::failure::{At, Result, Step};
+use crate::mounts::Tree;
+use crate::plan::Mount;
+
 /// The first kernel that takes layers one by one.
 const ONE_BY_ONE: (u32, u32) = (6, 7);
 
@@ -38,7 +42,7 @@ fn version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::Result<OwnedFd, Errno> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in lower {
         fsconfig_set_string(&fs, "lowerdir+", layer.as_os_str().as_bytes())?;
@@ -56,7 +60,7 @@ fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedF
 }
 
 /// By mount(2), which must attach: in a mount namespace that a thread has to itself, and that goes with it.
-fn by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+fn by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::Result<OwnedFd, Errno> {
     let job = || (rustix::thread::gettid(), mount_apart(lower, upper));
     let (thread, mount) =
         std::thread::scope(|scope| scope.spawn(job).join()).map_err(|_panicked| Errno::NOMEM)?;
@@ -68,15 +72,53 @@ fn by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, 
     mount
 }
 
+/// A root with everything that is mounted into it, attached nowhere: one tree to walk, whose read-only parts are so by the kernel.
+///
+/// `root` is a mount made by [`overlay_fd`], or a directory. Targets are made where they are missing, and are resolved in the root.
+/// Needs `CAP_SYS_ADMIN`.
+pub fn compose(root: &OwnedFd, mounts: &[Mount], read_only: bool) -> Result<OwnedFd> {
+    let job = || compose_apart(root, mounts, read_only);
+    let joined = std::thread::scope(|scope| scope.spawn(job).join());
+    joined.unwrap_or_else(|_panicked| Err(Errno::NOMEM).at(Step::Root, "/"))
+}
+
+/// In a mount namespace of the calling thread's own, which goes with the thread: what is left is a copy of the tree.
+fn compose_apart(root: &OwnedFd, mounts: &[Mount], read_only: bool) -> Result<OwnedFd> {
+    let made = |outcome: std::result::Result<OwnedFd, Errno>| outcome.at(Step::Root, "/");
+    crate::sys::unshare_mounts().at(Step::Root, "/")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).at(Step::Root, "/")?;
+    // The sources are the host's, and are opened before anything hides a part of it.
+    let sources = crate::rootfs::sources(mounts, None)?;
+    // A mount that was never attached moves; a directory of the host is copied.
+    let place = made(rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))?;
+    if crate::mounts::attach(root, &place).is_err() {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        let copy = made(crate::mounts::copy(root, true).or_else(|_| crate::mounts::source(&path, true)))?;
+        crate::mounts::attach(&copy, &place).at(Step::Root, "/")?;
+    }
+    let top =
+        made(rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))?;
+    let tree = Tree(top);
+    for (mount, source) in mounts.iter().zip(sources) {
+        crate::rootfs::user_mount(&tree, mount, source)?;
+    }
+    if read_only {
+        let attribute = MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into();
+        crate::sys::mount_setattr(&tree.0, attribute, 0, false).at(Step::ReadOnly, "/")?;
+    }
+    made(crate::mounts::copy(&tree.0, true))
+}
+
 /// In a mount namespace of the calling thread's own. The directories are opened there, since an overlay takes no mount of
 /// another one.
-fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::Result<OwnedFd, Errno> {
     crate::sys::unshare_mounts()?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
-    let layers = lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let layers = lower.iter().map(|path| open(path)).collect::<std::result::Result<Vec<_>, _>>()?;
     let above = upper.map(|(upper, work)| Ok::<_, Errno>((open(upper)?, open(work)?))).transpose()?;
     let options = options(&layers, above.as_ref(), crate::userns::inside())?;
     // Any directory will do, and this one is there.
@@ -90,7 +132,7 @@ fn options(
     layers: &[OwnedFd],
     above: Option<&(OwnedFd, OwnedFd)>,
     user_attributes: bool,
-) -> Result<CString, Errno> {
+) -> std::result::Result<CString, Errno> {
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let mut text = format!("lowerdir={}", layers.iter().map(path).collect::<Vec<_>>().join(":"));
     if let Some((upper, work)) = above {

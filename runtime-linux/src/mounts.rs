@@ -123,6 +123,10 @@ pub(crate) fn filesystem(
     attributes: MountAttrFlags,
 ) -> std::result::Result<OwnedFd, Errno> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if options.iter().all(|(key, _)| *key != "source") {
+        // What `df` and `mount` call it.
+        fsconfig_set_string(&fs, "source", kind)?;
+    }
     for (key, value) in options {
         match value {
             Some(value) => fsconfig_set_string(&fs, *key, *value)?,

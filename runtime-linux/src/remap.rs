@@ -91,7 +91,7 @@ pub(crate) fn enter(
     sys::unshare_mounts().at(step, "mount")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).at(step, "mount")?;
-    let sources = rootfs::sources(plan, Some(&space))?;
+    let sources = rootfs::sources(&plan.mounts, Some(&space))?;
     let root = root(&plan.root, &space, (uid, gid))?;
     move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::User))
         .at(step, "user")?;

@@ -34,8 +34,8 @@ fn propagate(propagation: Propagation) -> u64 {
     }
 }
 
-/// Opens the sources of the bind mounts, one for each mount of the plan; with the ids of a user namespace where there is one.
-pub(crate) fn sources(plan: &Plan, space: Option<&OwnedFd>) -> Result<Vec<Option<OwnedFd>>> {
+/// Opens the sources of the bind mounts, one for each mount; with the ids of a user namespace where there is one.
+pub(crate) fn sources(mounts: &[Mount], space: Option<&OwnedFd>) -> Result<Vec<Option<OwnedFd>>> {
     let open = |mount: &Mount| match mount {
         Mount::Bind { source, recursive, read_only, propagation, .. } => {
             let subject = source.display().to_string();
@@ -52,7 +52,7 @@ pub(crate) fn sources(plan: &Plan, space: Option<&OwnedFd>) -> Result<Vec<Option
         }
         Mount::Tmpfs { .. } => Ok(None),
     };
-    plan.mounts.iter().map(open).collect()
+    mounts.iter().map(open).collect()
 }
 
 /// Goes into the new root and lets go of the old one.
@@ -90,7 +90,7 @@ pub(crate) fn prepare(
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     let (root, sources) = match prepared {
         Some(Prepared { root, sources }) => (Some(root), sources),
-        None => (None, sources(plan, None)?),
+        None => (None, sources(&plan.mounts, None)?),
     };
     let sys = if plan.privileged { STRICT } else { STRICT | MountAttrFlags::MOUNT_ATTR_RDONLY };
     let outer = Outer::open(plan, STRICT, sys)?;
@@ -158,7 +158,7 @@ fn devices(plan: &Plan, tree: &Tree, outer: &Outer, shared: Option<OwnedFd>) -> 
     let pts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
     let grouped = plan.inside.as_ref().is_none_or(|ids| ids.has_gid(5));
     let pts = if grouped { pts.as_slice() } else { &pts[..3] };
-    let shm = [("mode", Some("1777")), ("size", Some(size.as_str()))];
+    let shm = [("source", Some("shm")), ("mode", Some("1777")), ("size", Some(size.as_str()))];
     let none: &[(&str, Option<&str>)] = &[];
     let mut inner = vec![
         ("pts", "devpts", pts, NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC),
@@ -246,7 +246,7 @@ pub(crate) fn open_terminal(tree: &Tree, size: crate::WindowSize) -> Result<Pair
     Ok((master, slave))
 }
 
-fn user_mount(tree: &Tree, mount: &Mount, source: Option<OwnedFd>) -> Result<()> {
+pub(crate) fn user_mount(tree: &Tree, mount: &Mount, source: Option<OwnedFd>) -> Result<()> {
     match (mount, source) {
         (Mount::Tmpfs { target, options, size }, _) => {
             let mut attributes = NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;

@@ -112,7 +112,8 @@ fn join(guest: &Guest, bridge: &str, number: u8, address: &str, gateway: &str) {
 }
 
 fn put(bridges: Vec<BridgeRules>, ports: Vec<PortRule>) {
-    net::replace(&Rules { bridges, ports }, net::generation().expect("a generation")).expect("replaced");
+    net::replace("test", &Rules { bridges, ports }, net::generation().expect("a generation"))
+        .expect("replaced");
 }
 
 fn published(protocol: u8, address: &str, port: u16, target: &str) -> PortRule {
@@ -153,7 +154,7 @@ fn neighbours_reach_each_other_and_other_bridges_do_not() {
         assert!(!c.reaches("10.1.0.3:80"), "bridges are apart");
         assert_eq!(asked("10.1.0.3:80"), "10.1.0.1", "the host reaches its containers");
         let gone = Rules::default();
-        net::replace(&gone, net::generation().unwrap()).unwrap();
+        net::replace("test", &gone, net::generation().unwrap()).unwrap();
         assert!(c.reaches("10.1.0.3:80"), "it was the table that kept them apart");
         net::remove_bridge("brA").unwrap();
         net::remove_bridge("brA").unwrap();
@@ -213,12 +214,12 @@ fn a_changed_generation_refuses_and_a_thousand_ports_fit() {
         let before = net::generation().unwrap();
         let ports = (1..=5000).map(|port| published(6, "0.0.0.0", port, "10.1.0.2:80")).collect();
         let rules = Rules { bridges: vec![rules("brA", "10.1.0.0")], ports };
-        let after = net::replace(&rules, before).unwrap();
+        let after = net::replace("test", &rules, before).unwrap();
         assert_eq!(net::generation().unwrap(), after);
-        let stale = net::replace(&rules, before).unwrap_err();
+        let stale = net::replace("test", &rules, before).unwrap_err();
         assert_eq!(stale.kind(), std::io::ErrorKind::Interrupted);
         assert_eq!(net::generation().unwrap(), after, "nothing changed");
-        net::replace(&Rules::default(), after).unwrap();
+        net::replace("test", &Rules::default(), after).unwrap();
     });
 }
 

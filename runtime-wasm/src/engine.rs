@@ -14,7 +14,9 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Module};
 
 use crate::cache::{Cache, CacheError, Code, Found, Refused};
-use crate::link::{self, LinkError, Linked};
+use crate::control::Account;
+use crate::limits::Limits;
+use crate::link::{self, LinkError, Linked, Role};
 use crate::module::{self, Kind, ModuleError};
 
 /// How a [`Runtime`] is made.
@@ -26,11 +28,13 @@ pub struct Settings {
     pub max_module_bytes: u64,
     /// The guest's call stack in bytes; 1 MiB by default. Deeper recursion traps.
     pub stack_bytes: usize,
+    /// Code counts its instructions, so that [`Limits::fuel`](crate::Limits::fuel) can bound them; it is slower and compiled apart.
+    pub fuel: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { cache_dir: None, max_module_bytes: 512 << 20, stack_bytes: 1 << 20 }
+        Self { cache_dir: None, max_module_bytes: 512 << 20, stack_bytes: 1 << 20, fuel: false }
     }
 }
 
@@ -123,9 +127,17 @@ impl Runtime {
         config.max_wasm_stack(settings.stack_bytes);
         // Host calls run on the guest's fiber, above what the guest itself may use.
         config.async_stack_size(settings.stack_bytes.saturating_add(1 << 20));
+        // Traps name files and lines where a program carries them, whatever the environment says.
+        config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
+        config.consume_fuel(settings.fuel);
         let engine = Engine::new(&config).map_err(SetupError::Engine)?;
         let cache = settings.cache_dir.as_deref().map(Cache::open).transpose()?;
         Ok(Self { engine, cache, max_module_bytes: settings.max_module_bytes })
+    }
+
+    /// An account for runs that share their limits.
+    pub fn account(&self, limits: Limits) -> Account {
+        Account::new(&self.engine, limits)
     }
 
     /// Loads a program. `compiling` is called with the module's size in bytes before a compilation, which takes about a second for 5 MB.
@@ -247,9 +259,35 @@ impl Program {
         }
     }
 
-    /// Finds every import nobody provides, and a missing entry point, without running anything.
-    pub fn check(&self) -> Result<(), LinkError> {
-        self.linked(None).map(drop)
+    /// How it is run.
+    pub fn role(&self) -> Role {
+        match &self.code {
+            Code::Core(module) if module.get_export("_start").is_some() => Role::Command,
+            Code::Core(_) => Role::Library,
+            Code::Component(component) => {
+                let ty = component.component_type();
+                let names: Vec<&str> = ty.exports(&self.engine).map(|(name, _)| name).collect();
+                link::role(&names.iter().copied())
+            }
+        }
+    }
+
+    /// Finds every import nobody provides, and a missing entry point, without running anything. `entry` is a function to call
+    /// instead of the program's own beginning.
+    pub fn check(&self, entry: Option<&str>) -> Result<(), LinkError> {
+        match self.linked(entry)? {
+            Linked::Component(_, link::Export::Functions) if entry.is_none() => Err(self.nothing_to_run()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn nothing_to_run(&self) -> LinkError {
+        match &self.code {
+            Code::Component(component) => link::nothing_to_run(&self.engine, component),
+            Code::Core(module) => link::entry(module, None)
+                .err()
+                .unwrap_or(LinkError::NoEntry { entry: "_start".to_owned(), exports: Vec::new() }),
+        }
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -259,7 +297,7 @@ impl Program {
     /// The program with its imports bound; bound once.
     pub(crate) fn linked(&self, entry: Option<&str>) -> Result<Linked, LinkError> {
         if let Code::Core(module) = &self.code {
-            link::entry(module, entry.unwrap_or("_start"))?;
+            link::entry(module, entry)?;
         }
         if let Some(linked) = self.linked.get() {
             return Ok(linked.clone());

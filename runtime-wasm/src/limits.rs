@@ -1,13 +1,17 @@
 //! What a guest may hold: memory over all its memories together, table elements, and how many of each.
 //!
-//! wasmtime's own `StoreLimits` bounds each memory on its own, so a guest with many memories multiplies its limit; this meter counts the
-//! sum. Growth beyond a limit fails as the core specification has it (`memory.grow` gives −1), so that an allocator sees "no memory".
-//! Memory is given back when the program ends, never before (WebAssembly cannot shrink one).
+//! wasmtime's own `StoreLimits` bounds each memory on its own, so a guest with many memories (or a server with many instances)
+//! multiplies its limit; a [`Ledger`] counts the sum over everything that runs under one set of grants. Growth beyond a limit fails as the
+//! core specification has it (`memory.grow` gives −1), so that an allocator sees "no memory". Memory is given back when an
+//! instance ends, never before (WebAssembly cannot shrink one).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
 /// Upper bounds for one run. The defaults stop bombs and leave ordinary programs alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Bytes of all linear memories together; 4 GiB by default, which is what one 32-bit memory can address.
     pub memory_bytes: u64,
@@ -19,6 +23,14 @@ pub struct Limits {
     pub tables: usize,
     /// Memories; 100 by default.
     pub memories: usize,
+    /// Handles that a component holds at once (files, sockets, streams, …); 65 536 by default.
+    pub handles: usize,
+    /// Bytes that one call may make the host hold for the guest (strings, lists); 128 MiB by default.
+    pub hostcall_bytes: usize,
+    /// Processors: 0.5 is half of one, 2 is two; `None` is no limit. Metered by time in guest code.
+    pub cpus: Option<f64>,
+    /// Instructions, roughly (wasmtime's fuel), after which it traps; deterministic. Needs [`Settings::fuel`](crate::Settings::fuel).
+    pub fuel: Option<u64>,
 }
 
 impl Default for Limits {
@@ -29,31 +41,91 @@ impl Default for Limits {
             instances: 1000,
             tables: 1000,
             memories: 100,
+            handles: 65_536,
+            hostcall_bytes: 128 << 20,
+            cpus: None,
+            fuel: None,
         }
     }
 }
 
-/// Counts what one store holds against [`Limits`].
+/// What everything under one set of grants holds together.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    limit: AtomicU64,
+    memory: AtomicU64,
+    peak: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl Ledger {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            limit: AtomicU64::new(limit),
+            memory: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes held now, the most there were, and the limit.
+    pub(crate) fn memory(&self) -> (u64, u64, u64) {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        (read(&self.memory), read(&self.peak), read(&self.limit))
+    }
+
+    /// Another limit from now on; what is held stays.
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether memory was asked for beyond the limit.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, more: u64) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let taken = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            held.checked_add(more).filter(|sum| *sum <= limit)
+        });
+        if let Ok(before) = taken {
+            self.peak.fetch_max(before + more, Ordering::Relaxed);
+        } else {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Counts what one store holds against [`Limits`] and the common ledger.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
+    ledger: Arc<Ledger>,
     memory: u64,
     elements: u64,
     pending: u64,
 }
 
 impl Meter {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, elements: 0, pending: 0 }
+    pub(crate) fn new(limits: Limits, ledger: Arc<Ledger>) -> Self {
+        Self { limits, ledger, memory: 0, elements: 0, pending: 0 }
     }
 }
 
-/// Adds the growth to `held` when it stays within `limit`.
-fn admit(held: &mut u64, current: usize, desired: usize, limit: u64) -> Option<u64> {
-    let more = u64::try_from(desired.saturating_sub(current)).ok()?;
-    let sum = held.checked_add(more).filter(|sum| *sum <= limit)?;
-    *held = sum;
-    Some(more)
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.ledger.give_back(self.memory);
+    }
+}
+
+fn growth(current: usize, desired: usize) -> u64 {
+    u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX)
 }
 
 impl ResourceLimiter for Meter {
@@ -63,17 +135,24 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        self.pending = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let admitted = admit(&mut self.memory, current, desired, self.limits.memory_bytes);
-        self.pending = admitted.unwrap_or(0);
-        Ok(admitted.is_some())
+        let more = growth(current, desired);
+        if !self.ledger.take(more) {
+            return Ok(false);
+        }
+        self.memory += more;
+        self.pending = more;
+        Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         // The host had no memory after all: what was counted is not held.
-        self.memory -= std::mem::take(&mut self.pending).min(self.memory);
+        let back = std::mem::take(&mut self.pending).min(self.memory);
+        self.memory -= back;
+        self.ledger.give_back(back);
         Ok(())
     }
 
@@ -86,7 +165,12 @@ impl ResourceLimiter for Meter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        Ok(admit(&mut self.elements, current, desired, self.limits.table_elements).is_some())
+        let sum = self.elements.checked_add(growth(current, desired));
+        match sum.filter(|sum| *sum <= self.limits.table_elements) {
+            Some(sum) => self.elements = sum,
+            None => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -106,19 +190,39 @@ impl ResourceLimiter for Meter {
 mod tests {
     use super::*;
 
+    fn meter(ledger: &Arc<Ledger>) -> Meter {
+        Meter::new(Limits::default(), Arc::clone(ledger))
+    }
+
     #[test]
     fn memories_share_one_limit() {
-        let mut meter = Meter::new(Limits { memory_bytes: 100, ..Limits::default() });
+        let ledger = Arc::new(Ledger::new(100));
+        let mut meter = meter(&ledger);
         assert!(meter.memory_growing(0, 60, None).unwrap());
         assert!(!meter.memory_growing(0, 60, None).unwrap());
+        assert!(ledger.refused());
         assert!(meter.memory_growing(60, 100, None).unwrap());
         assert!(!meter.memory_growing(100, 101, None).unwrap());
         assert!(!meter.memory_growing(0, 2, Some(1)).unwrap());
     }
 
     #[test]
+    fn stores_share_one_limit_and_give_back() {
+        let ledger = Arc::new(Ledger::new(100));
+        let (mut one, mut two) = (meter(&ledger), meter(&ledger));
+        assert!(one.memory_growing(0, 60, None).unwrap());
+        assert!(!two.memory_growing(0, 60, None).unwrap());
+        drop(one);
+        assert!(two.memory_growing(0, 60, None).unwrap());
+        assert_eq!(ledger.memory(), (60, 60, 100));
+        ledger.set_limit(10);
+        assert!(!two.memory_growing(60, 61, None).unwrap());
+    }
+
+    #[test]
     fn growth_the_host_refused_is_not_held() {
-        let mut meter = Meter::new(Limits { memory_bytes: 100, ..Limits::default() });
+        let ledger = Arc::new(Ledger::new(100));
+        let mut meter = meter(&ledger);
         assert!(meter.memory_growing(0, 100, None).unwrap());
         meter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert!(meter.memory_growing(0, 100, None).unwrap());

@@ -6,25 +6,25 @@
 //! [`GRACE`]: the run is then reported as interrupted while its thread stays until the call returns, and the guest
 //! ends at its next epoch check (a loop or a call) after that. Ending the process is the last word; a supervisor does that anyway.
 //!
-//! Not a ticking thread for epochs: nothing ticks while nobody interrupts. An interrupt raises the engine's epoch once; every guest of that
-//! engine then looks at its own flag and all but one go on.
+//! An interrupt raises the engine's epoch once; every guest of that engine then looks at its own flag and all but one go on. Nothing
+//! ticks meanwhile, unless something must be metered (see `control`).
 
 use std::fs::File;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::Write as _;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
-use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+use tokio::sync::oneshot;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::I32Exit;
 
+use crate::control::{Account, Stop, Stopped};
 use crate::engine::Program;
-use crate::link::{LinkError, Linked};
-use crate::wasi::{self, GrantError, Grants};
+use crate::invoke;
+use crate::link::{Export, LinkError, Linked};
+use crate::wasi::{self, GrantError, Grants, Streams};
 
 /// How long an interrupted guest may stay in a system call before it is given up.
 const GRACE: Duration = Duration::from_millis(500);
@@ -38,6 +38,8 @@ pub enum Exit {
     Trapped {
         /// For people.
         message: String,
+        /// It had asked for more memory than its limit before.
+        starved: bool,
     },
     /// [`Interrupter::interrupt`] ended it.
     Interrupted,
@@ -49,12 +51,13 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The status as docker would show it: a trap is like an abort (128 + 6), an interrupt like a kill (128 + 9), and 125 is the engine's own.
+    /// The status as docker would show it: a trap is like an abort (128 + 6), an interrupt like a kill (128 + 9), as is a trap after
+    /// memory ran out, and 125 is the engine's own.
     pub fn status(&self) -> i32 {
         match self {
             Self::Code(code) => *code,
-            Self::Trapped { .. } => 134,
-            Self::Interrupted => 137,
+            Self::Trapped { starved: false, .. } => 134,
+            Self::Interrupted | Self::Trapped { starved: true, .. } => 137,
             Self::Failed { .. } => 125,
         }
     }
@@ -69,6 +72,9 @@ pub enum RunError {
     /// A directory, argument or stream.
     #[error("the grants cannot be given")]
     Grant(#[from] GrantError),
+    /// It answers requests; [`Program::serve`] runs it.
+    #[error("the program is a server of HTTP, and nothing says where it listens")]
+    Server,
     /// No thread or no tokio runtime.
     #[error("cannot start the guest's thread")]
     Thread(#[source] std::io::Error),
@@ -76,9 +82,10 @@ pub enum RunError {
 
 /// What the guest's thread, its interrupters and its waiter share.
 #[derive(Debug)]
-struct Shared {
-    stop: AtomicBool,
-    notify: Notify,
+pub(crate) struct Shared {
+    pub(crate) stop: Arc<Stop>,
+    /// Said to a server that is to answer what it has begun, and no more.
+    pub(crate) drain: Stop,
     done: Mutex<Option<oneshot::Sender<Exit>>>,
 }
 
@@ -97,6 +104,8 @@ impl Shared {
 pub struct Interrupter {
     shared: Arc<Shared>,
     engine: Engine,
+    account: Account,
+    serves: bool,
 }
 
 impl std::fmt::Debug for Interrupter {
@@ -108,11 +117,10 @@ impl std::fmt::Debug for Interrupter {
 impl Interrupter {
     /// Ends the guest wherever it is; returns at once. Doing it twice, or after the end, changes nothing.
     pub fn interrupt(&self) {
-        if self.shared.stop.swap(true, Ordering::SeqCst) {
+        if !self.shared.stop.say() {
             return;
         }
         self.engine.increment_epoch();
-        self.shared.notify.notify_one();
         let shared = Arc::clone(&self.shared);
         let spawned =
             std::thread::Builder::new().name("wasm-grace".to_owned()).stack_size(64 << 10).spawn(move || {
@@ -122,6 +130,19 @@ impl Interrupter {
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread to give up on a guest that hangs in a system call");
         }
+    }
+
+    /// Asks a server to end when it has answered what it has begun; it then ends with status 0. False when this is no server.
+    pub fn drain(&self) -> bool {
+        if self.serves {
+            self.shared.drain.say();
+        }
+        self.serves
+    }
+
+    /// What the run and all that share its account use.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 }
 
@@ -157,51 +178,46 @@ fn lost() -> Exit {
 }
 
 impl Program {
-    /// Starts the program. Errors come before any guest code runs.
-    pub fn run(&self, mut grants: Grants) -> Result<Running, RunError> {
+    /// Starts the program, or calls its [`entry`](Grants::entry). Errors come before any guest code runs.
+    pub fn run(&self, grants: Grants) -> Result<Running, RunError> {
         let linked = self.linked(grants.entry.as_deref())?;
-        let null = |file: &File| file.try_clone().map(Arc::new).map_err(GrantError::Stderr);
-        let stdio = [null(&grants.stdin)?, null(&grants.stdout)?, null(&grants.stderr)?];
-        let stderr = Arc::clone(&stdio[2]);
-        let engine = self.engine().clone();
-        let (sender, done) = oneshot::channel();
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            notify: Notify::new(),
-            done: Mutex::new(Some(sender)),
-        });
-        let interrupter = Interrupter { shared: Arc::clone(&shared), engine: engine.clone() };
+        let account = self.account_of(&grants);
+        let streams = Streams::new(&grants, self.kind())?;
+        let shared = Shared::pending();
+        let (limit, stop) = (GrantError::Limit, &shared.stop);
         let start: Start = match linked {
             Linked::Core(pre) => {
-                let mut store = Store::new(&engine, wasi::p1(&mut grants, stdio)?);
-                prepare(&mut store, &shared, |state| &mut state.meter);
-                let entry = grants.entry.take().unwrap_or_else(|| "_start".to_owned());
-                Box::new(move |shared| {
-                    drive(shared, &stderr, async move {
-                        let instance = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                        let entry = instance
-                            .get_typed_func::<(), ()>(&mut store, &entry)
-                            .map_err(Failure::Instance)?;
-                        entry.call_async(&mut store, ()).await.map_err(Failure::Guest)?;
-                        Ok(0)
-                    })
-                })
+                let mut store = Store::new(self.engine(), wasi::p1(&grants, &streams, &account)?);
+                account.govern(&mut store, stop, false, |state| &mut state.meter).map_err(limit)?;
+                self.drive_core(store, pre, &grants, &streams.files, account.clone())
             }
-            Linked::Component(pre) => {
-                let mut store = Store::new(&engine, wasi::p2(&mut grants, stdio)?);
-                prepare(&mut store, &shared, |state| &mut state.meter);
-                Box::new(move |shared| {
-                    drive(shared, &stderr, async move {
-                        let command = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                        let result =
-                            command.wasi_cli_run().call_run(&mut store).await.map_err(Failure::Guest)?;
-                        Ok(i32::from(result.is_err()))
-                    })
-                })
+            Linked::Component(pre, export) => {
+                let mut store = Store::new(self.engine(), wasi::p2(&grants, &streams, &account, true)?);
+                account.govern(&mut store, stop, false, |state| &mut state.meter).map_err(limit)?;
+                self.drive_component(store, pre, export, &grants, &streams.files, account.clone())?
             }
         };
         // What the guest does not hold closes now: a reader of its pipes must see the end when the guest ends.
-        drop(grants);
+        drop((grants, streams));
+        self.begin(shared, account, false, start)
+    }
+
+    /// What a run is charged to.
+    pub(crate) fn account_of(&self, grants: &Grants) -> Account {
+        grants.account.clone().unwrap_or_else(|| Account::new(self.engine(), grants.limits))
+    }
+
+    /// Starts the thread.
+    pub(crate) fn begin(
+        &self,
+        shared: Pending,
+        account: Account,
+        serves: bool,
+        start: Start,
+    ) -> Result<Running, RunError> {
+        let Pending { shared, done } = shared;
+        let interrupter =
+            Interrupter { shared: Arc::clone(&shared), engine: self.engine().clone(), account, serves };
         std::thread::Builder::new()
             .name("wasm".to_owned())
             .spawn(move || {
@@ -213,59 +229,155 @@ impl Program {
             .map_err(RunError::Thread)?;
         Ok(Running { done, interrupter })
     }
+
+    #[expect(clippy::unused_self, reason = "its twin needs it")]
+    fn drive_core(
+        &self,
+        mut store: Store<wasi::P1>,
+        pre: wasmtime::InstancePre<wasi::P1>,
+        grants: &Grants,
+        stdio: &[Arc<File>; 3],
+        account: Account,
+    ) -> Start {
+        let (entry, args) = (grants.entry.clone(), parameters(grants));
+        let [_, stdout, stderr] = stdio.clone();
+        Box::new(move |shared| {
+            drive(shared, &account, &stderr, async move {
+                let instance = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
+                if let Some(entry) = entry {
+                    let results = invoke::core(&mut store, &instance, &entry, &args).await?;
+                    return Ok(say(&stdout, &results));
+                }
+                let entry =
+                    instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(Failure::Instance)?;
+                entry.call_async(&mut store, ()).await.map_err(Failure::Guest)?;
+                Ok(0)
+            })
+        })
+    }
+
+    fn drive_component(
+        &self,
+        mut store: Store<wasi::P2>,
+        pre: wasmtime::component::InstancePre<wasi::P2>,
+        export: Export,
+        grants: &Grants,
+        stdio: &[Arc<File>; 3],
+        account: Account,
+    ) -> Result<Start, RunError> {
+        let [_, stdout, stderr] = stdio.clone();
+        if let Some(entry) = grants.entry.clone() {
+            let args = parameters(grants);
+            return Ok(Box::new(move |shared| {
+                let errors = Arc::clone(&stderr);
+                drive(shared, &account, &stderr, async move {
+                    let instance = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
+                    let (results, good) = invoke::component(&mut store, &instance, &entry, &args).await?;
+                    Ok(if good { say(&stdout, &results) } else { say(&errors, &results).max(1) })
+                })
+            }));
+        }
+        drop(stdout);
+        Ok(match export {
+            Export::Run2(pre) => Box::new(move |shared| {
+                drive(shared, &account, &stderr, async move {
+                    let command = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
+                    let result = command.wasi_cli_run().call_run(&mut store).await.map_err(Failure::Guest)?;
+                    Ok(i32::from(result.is_err()))
+                })
+            }),
+            Export::Run3(pre) => Box::new(move |shared| {
+                drive(shared, &account, &stderr, async move {
+                    let command = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
+                    let result = store
+                        .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                        .await
+                        .flatten()
+                        .map_err(Failure::Guest)?;
+                    Ok(i32::from(result.is_err()))
+                })
+            }),
+            Export::Serve2(_) | Export::Serve3(_) => return Err(RunError::Server),
+            Export::Functions => return Err(self.nothing_to_run().into()),
+        })
+    }
 }
 
-/// Sets limits and the epoch's callback.
-fn prepare<T: Send + 'static>(
-    store: &mut Store<T>,
-    shared: &Arc<Shared>,
-    meter: impl (Fn(&mut T) -> &mut crate::limits::Meter) + Send + Sync + 'static,
-) {
-    store.limiter(move |state| meter(state) as &mut dyn ResourceLimiter);
-    let shared = Arc::clone(shared);
-    store.epoch_deadline_callback(move |_| {
-        if shared.stop.load(Ordering::SeqCst) { Err(Stopped.into()) } else { Ok(UpdateDeadline::Continue(1)) }
-    });
-    store.set_epoch_deadline(1);
+/// A run that has not begun.
+pub(crate) struct Pending {
+    shared: Arc<Shared>,
+    done: oneshot::Receiver<Exit>,
 }
 
-/// What the epoch's callback ends a guest with.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-struct Stopped;
+impl std::ops::Deref for Pending {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Shared {
+    pub(crate) fn pending() -> Pending {
+        let (sender, done) = oneshot::channel();
+        let shared = Self { stop: Arc::default(), drain: Stop::default(), done: Mutex::new(Some(sender)) };
+        Pending { shared: Arc::new(shared), done }
+    }
+}
+
+/// What follows the program's name.
+fn parameters(grants: &Grants) -> Vec<String> {
+    grants.args.iter().skip(1).cloned().collect()
+}
+
+/// Writes a function's results; the status that this gives.
+fn say(mut to: &File, text: &str) -> i32 {
+    i32::from(to.write_all(text.as_bytes()).is_err())
+}
 
 /// Where a run failed.
-enum Failure {
+pub(crate) enum Failure {
     Instance(wasmtime::Error),
     Guest(wasmtime::Error),
 }
 
 /// Runs the guest to its end, or to an interrupt, on this thread.
-fn drive(shared: &Shared, stderr: &File, guest: impl Future<Output = Result<i32, Failure>>) -> Exit {
+fn drive(
+    shared: &Shared,
+    account: &Account,
+    stderr: &File,
+    guest: impl Future<Output = Result<i32, Failure>>,
+) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failed { message: format!("no runtime for the guest: {error}") },
     };
+    let ticks = account.metered();
     let outcome = runtime.block_on(async {
         let mut guest = pin!(guest);
-        let mut stop = pin!(shared.notify.notified());
-        poll_fn(|cx| {
-            if shared.stop.load(Ordering::SeqCst) || stop.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
+        let mut stop = pin!(shared.stop.set());
+        let mut frozen = account.frozen();
+        loop {
+            let ice = *frozen.borrow_and_update();
+            tokio::select! {
+                biased;
+                () = &mut stop => return None,
+                // The account lives as long as this run, so that the word always comes.
+                _ = frozen.changed() => {}
+                outcome = &mut guest, if !ice => return Some(outcome),
             }
-            guest.as_mut().poll(cx).map(Some)
-        })
-        .await
+        }
     });
+    drop(ticks);
     // Not waiting for a blocking call of the host that hangs.
     runtime.shutdown_background();
     match outcome {
         None => Exit::Interrupted,
         Some(Ok(code)) => Exit::Code(code),
-        Some(Err(Failure::Guest(error))) => ended(&error, stderr),
-        Some(Err(Failure::Instance(error))) => match ended(&error, stderr) {
+        Some(Err(Failure::Guest(error))) => ended(&error, account, stderr),
+        Some(Err(Failure::Instance(error))) => match ended(&error, account, stderr) {
             // A start function may exit, trap or be interrupted; anything else never ran.
-            Exit::Trapped { message } if error.downcast_ref::<wasmtime::Trap>().is_none() => {
+            Exit::Trapped { message, .. } if error.downcast_ref::<wasmtime::Trap>().is_none() => {
                 Exit::Failed { message }
             }
             exit => exit,
@@ -274,7 +386,7 @@ fn drive(shared: &Shared, stderr: &File, guest: impl Future<Output = Result<i32,
 }
 
 /// What an error out of the guest means.
-fn ended(error: &wasmtime::Error, mut stderr: &File) -> Exit {
+fn ended(error: &wasmtime::Error, account: &Account, mut stderr: &File) -> Exit {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Exit::Code(exit.0 & 0xff);
     }
@@ -285,5 +397,5 @@ fn ended(error: &wasmtime::Error, mut stderr: &File) -> Exit {
     if let Err(error) = writeln!(stderr, "error: {message}") {
         tracing::debug!(%error, "the guest's standard error does not take the report of its trap");
     }
-    Exit::Trapped { message }
+    Exit::Trapped { message, starved: account.starved() }
 }

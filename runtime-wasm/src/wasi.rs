@@ -16,12 +16,17 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use wasmtime::Engine;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::control::Account;
 use crate::limits::{Limits, Meter};
 use crate::module::Kind;
+use crate::network::Network;
+use crate::outgoing::Requests;
 use crate::stdio::{Broken, Stdio};
 
 /// A directory of the host, handed to the guest.
@@ -54,10 +59,14 @@ pub struct Grants {
     pub stderr: File,
     /// Whether the guest is told that a stream is a terminal when it is one.
     pub terminal: bool,
-    /// The function of a core module to call, `_start` when absent. Components always run `wasi:cli/run`.
+    /// The function to call instead of the program's own beginning, with the arguments after the first as its parameters.
     pub entry: Option<String>,
-    /// Upper bounds.
+    /// What may be reached; by default nothing.
+    pub network: Network,
+    /// Upper bounds; without effect where there is an account.
     pub limits: Limits,
+    /// What this run shares with others; one of its own when absent.
+    pub account: Option<Account>,
 }
 
 impl Grants {
@@ -73,7 +82,9 @@ impl Grants {
             stderr,
             terminal: false,
             entry: None,
+            network: Network::default(),
             limits: Limits::default(),
+            account: None,
         }
     }
 }
@@ -101,6 +112,9 @@ pub enum GrantError {
     /// Standard error could not be duplicated for the report of a trap.
     #[error("cannot duplicate standard error")]
     Stderr(#[source] std::io::Error),
+    /// A limit that this runtime was not set up for.
+    #[error("cannot limit the guest")]
+    Limit(#[source] wasmtime::Error),
 }
 
 /// State of a core module's store.
@@ -111,15 +125,18 @@ pub(crate) struct P1 {
 
 impl P1 {
     /// A state that grants nothing, for looking into a linker.
-    pub(crate) fn empty() -> Self {
-        Self { wasi: WasiCtxBuilder::new().build_p1(), meter: Meter::new(Limits::default()) }
+    pub(crate) fn empty(engine: &Engine) -> Self {
+        let meter = Account::new(engine, Limits::default()).meter();
+        Self { wasi: WasiCtxBuilder::new().build_p1(), meter }
     }
 }
 
-/// State of a component's store.
+/// State of a component's store, of 0.2 and of 0.3.
 pub(crate) struct P2 {
     ctx: WasiCtx,
     table: ResourceTable,
+    http: WasiHttpCtx,
+    requests: Requests,
     pub(crate) meter: Meter,
 }
 
@@ -129,22 +146,62 @@ impl WasiView for P2 {
     }
 }
 
+impl WasiHttpView for P2 {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.requests, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
 /// Makes the state of a core module.
-pub(crate) fn p1(grants: &mut Grants, stdio: [Arc<File>; 3]) -> Result<P1, GrantError> {
-    Ok(P1 { wasi: builder(grants, stdio, Kind::CoreP1)?.build_p1(), meter: Meter::new(grants.limits) })
+pub(crate) fn p1(grants: &Grants, streams: &Streams, account: &Account) -> Result<P1, GrantError> {
+    let mut wasi = builder(grants, streams)?;
+    // The guest has a thread of its own: file calls need no other one.
+    wasi.allow_blocking_current_thread(true);
+    preopen(&mut wasi, grants)?;
+    Ok(P1 { wasi: wasi.build_p1(), meter: account.meter() })
 }
 
-/// Makes the state of a component.
-pub(crate) fn p2(grants: &mut Grants, stdio: [Arc<File>; 3]) -> Result<P2, GrantError> {
-    let ctx = builder(grants, stdio, Kind::ComponentP2)?.build();
-    Ok(P2 { ctx, table: ResourceTable::new(), meter: Meter::new(grants.limits) })
-}
-
-fn builder(
+/// Makes the state of a component. `alone`: it has its thread to itself.
+pub(crate) fn p2(
     grants: &Grants,
-    [stdin, stdout, stderr]: [Arc<File>; 3],
-    kind: Kind,
-) -> Result<WasiCtxBuilder, GrantError> {
+    streams: &Streams,
+    account: &Account,
+    alone: bool,
+) -> Result<P2, GrantError> {
+    let mut wasi = builder(grants, streams)?;
+    wasi.allow_blocking_current_thread(alone);
+    preopen(&mut wasi, grants)?;
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(account.limits().handles);
+    Ok(P2 {
+        ctx: wasi.build(),
+        table,
+        http: WasiHttpCtx::new(),
+        requests: Requests::new(grants.network.clone()),
+        meter: account.meter(),
+    })
+}
+
+/// The guest's three streams, shared by all instances that write to them.
+pub(crate) struct Streams {
+    pub(crate) files: [Arc<File>; 3],
+    stdio: [Stdio; 3],
+}
+
+impl Streams {
+    pub(crate) fn new(grants: &Grants, kind: Kind) -> Result<Self, GrantError> {
+        let shared = |file: &File| file.try_clone().map(Arc::new).map_err(GrantError::Stderr);
+        let files = [shared(&grants.stdin)?, shared(&grants.stdout)?, shared(&grants.stderr)?];
+        let broken = match kind {
+            Kind::CoreP1 => Broken::Errno,
+            Kind::ComponentP2 => Broken::Closed,
+        };
+        let stdio = files.each_ref().map(|file| Stdio::new(Arc::clone(file), grants.terminal, broken));
+        Ok(Self { files, stdio })
+    }
+}
+
+fn builder(grants: &Grants, streams: &Streams) -> Result<WasiCtxBuilder, GrantError> {
     let strings = grants
         .args
         .iter()
@@ -153,13 +210,7 @@ fn builder(
     if let Some(value) = strings.into_iter().find(|value| value.contains('\0')) {
         return Err(GrantError::Nul { value: value.clone() });
     }
-    let broken = match kind {
-        Kind::CoreP1 => Broken::Errno,
-        Kind::ComponentP2 => Broken::Closed,
-    };
     let mut wasi = WasiCtxBuilder::new();
-    // The guest has a thread of its own: file calls need no other one.
-    wasi.allow_blocking_current_thread(true);
     wasi.args(&grants.args).envs(&grants.env);
     if let Some(cwd) = &grants.cwd {
         wasi.initial_cwd(cwd);
@@ -167,14 +218,20 @@ fn builder(
             wasi.env("PWD", cwd);
         }
     }
-    for (stream, file) in [stdin, stdout, stderr].into_iter().enumerate() {
-        let shared = Stdio::new(file, grants.terminal, broken);
-        match stream {
-            0 => wasi.stdin(shared),
-            1 => wasi.stdout(shared),
-            _ => wasi.stderr(shared),
-        };
+    let [stdin, stdout, stderr] = streams.stdio.clone();
+    wasi.stdin(stdin).stdout(stdout).stderr(stderr);
+    if grants.network.any() {
+        let network = Arc::new(grants.network.clone());
+        wasi.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(network.names());
+        wasi.socket_addr_check(move |address, action| {
+            let network = Arc::clone(&network);
+            Box::pin(async move { network.permits(address, action).await })
+        });
     }
+    Ok(wasi)
+}
+
+fn preopen(wasi: &mut WasiCtxBuilder, grants: &Grants) -> Result<(), GrantError> {
     for preopen in &grants.preopens {
         let perms = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
         wasi.preopened_dir(&preopen.host, &preopen.guest, perms).map_err(|source| GrantError::Preopen {
@@ -183,5 +240,5 @@ fn builder(
             source,
         })?;
     }
-    Ok(wasi)
+    Ok(())
 }

@@ -311,7 +311,7 @@ fn traps_are_reported_to_the_guests_own_stderr() {
     for (body, expected) in table {
         let (mut reader, writer) = out();
         let exit = run(&core(body), Grants::new(null(), null(), writer));
-        let Exit::Trapped { message } = &exit else { panic!("{exit:?}") };
+        let Exit::Trapped { message, .. } = &exit else { panic!("{exit:?}") };
         assert_eq!(exit.status(), 134);
         let mut shown = String::new();
         reader.read_to_string(&mut shown).unwrap();
@@ -321,7 +321,7 @@ fn traps_are_reported_to_the_guests_own_stderr() {
 
 #[test]
 fn missing_imports_are_all_named() {
-    let names = |bytes: &[u8]| match load(&runtime(), bytes).unwrap().check() {
+    let names = |bytes: &[u8]| match load(&runtime(), bytes).unwrap().check(None) {
         Err(LinkError::Missing { names }) => names,
         other => panic!("{other:?}"),
     };
@@ -335,15 +335,15 @@ fn missing_imports_are_all_named() {
         ["env.foo (func)", "wasi_unstable.fd_write (func)", "env.m (memory)"]
     );
     let component = wat::parse_str(
-        r#"(component (import "wasi:http/outgoing-handler@0.2.1" (instance)) (import "wasi:cli/exit@0.3.0" (instance))
+        r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func)))) (import "wasi:cli/exit@0.4.0" (instance (export "exit" (func))))
             (import "wasi:cli/environment@0.2.99" (instance)) (import "host" (func)))"#,
     );
     assert_eq!(
         names(&component.unwrap()),
-        ["wasi:http/outgoing-handler@0.2.1 (instance)", "wasi:cli/exit@0.3.0 (instance)", "host (func)"]
+        ["wasi:keyvalue/store@0.2.0 (instance)", "wasi:cli/exit@0.4.0 (instance)", "host (func)"]
     );
     for bytes in ["(module (func (export \"run\")))", "(component)"] {
-        let error = load(&runtime(), &wat::parse_str(bytes).unwrap()).unwrap().check();
+        let error = load(&runtime(), &wat::parse_str(bytes).unwrap()).unwrap().check(None);
         assert!(matches!(error, Err(LinkError::NoEntry { .. })), "{error:?}");
     }
 }
@@ -359,7 +359,7 @@ fn what_is_no_program_is_an_error() {
         let loaded = load(&runtime(), &good[..cut]);
         assert!(
             cut > good.len() / 2
-                || loaded.and_then(|p| p.check().map_err(|_| LoadError::TooLarge { limit: 0 })).is_err()
+                || loaded.and_then(|p| p.check(None).map_err(|_| LoadError::TooLarge { limit: 0 })).is_err()
         );
     }
     let nested = format!("\0asm\x01\0\0\0{}", "\x01\x7f".repeat(100_000));

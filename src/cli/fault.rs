@@ -51,6 +51,12 @@ pub(super) enum Fault {
     /// `-it`, but no terminal to be seen.
     #[error("the input device is not a TTY")]
     NoTerminal,
+    /// Credentials that would have to be asked for.
+    #[error("Cannot perform an interactive login from a non TTY device")]
+    NotInteractive,
+    /// A registry's name is none.
+    #[error("{0}")]
+    Registry(String),
     /// A file that a flag names.
     #[error("{action} `{}`", path.display())]
     File {
@@ -100,8 +106,10 @@ impl Kind for Fault {
             Self::Template(_)
             | Self::Flag { .. }
             | Self::Bound { .. }
-            | Self::Ps(_)
             | Self::Conflict(_)
+            | Self::Registry(_)
+            | Self::NotInteractive
+            | Self::Ps(_)
             | Self::NoTerminal => ErrorKind::InvalidInput,
             Self::CidFile(_) => ErrorKind::Conflict,
             Self::Output(_) | Self::File { .. } | Self::System { .. } => ErrorKind::Unavailable,
@@ -113,6 +121,9 @@ impl Kind for Fault {
         match self {
             Self::Engine(error) => error.hints(),
             Self::Value(error) => error.hints(),
+            Self::NotInteractive => {
+                vec!["give --username, and the password with --password-stdin".to_owned()]
+            }
             Self::NoTerminal => vec!["leave out -t where standard input is no terminal".to_owned()],
             _ => Vec::new(),
         }

@@ -21,7 +21,11 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
+mod network;
 pub mod output;
 mod pause;
 mod pin;
@@ -30,11 +34,13 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -113,8 +119,8 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "events", "exec", "images", "inspect", "kill", "logs", "pause", "port", "ps", "rename",
-    "stats", "stop", "top", "unpause", "update", "wait",
+    "attach", "events", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port",
+    "ps", "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -175,6 +181,10 @@ commands! {
         Cp(cp::Cp) = "cp",
         Ps(ps::Ps) = "ps",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
+        Login(login::Login) = "login",
+        Logout(logout::Logout) = "logout",
+        Search(search::Search) = "search",
         Images(images::Images) = "images",
         Inspect(inspect::Inspect) = "inspect",
         Logs(logs::Logs) = "logs",
@@ -199,6 +209,12 @@ commands! {
         /// Manage images
         #[command(override_usage = "umiak image COMMAND")]
         Image(ImageCommand),
+        /// Manage manifest lists: tags for several platforms
+        #[command(override_usage = "umiak manifest COMMAND")]
+        Manifest(ManifestCommand),
+        /// Manage networks
+        #[command(override_usage = "umiak network COMMAND")]
+        Network(NetworkCommand),
         /// Manage the engine
         #[command(override_usage = "umiak system COMMAND")]
         System(SystemCommand),
@@ -248,9 +264,21 @@ commands! {
         Ls(images::Images) = "images",
         Pin(pin::Pin) = "image pin",
         Pull(pull::Pull) = "pull",
+        Push(push::Push) = "push",
         #[command(alias = "remove")]
         Rm(rmi::Rmi) = "rmi",
         Unpin(pin::Unpin) = "image unpin",
+    }
+}
+
+commands! {
+    /// Of manifest lists.
+    enum ManifestCommand {
+        Annotate(manifest::Annotate) = "manifest annotate",
+        Create(manifest::Create) = "manifest create",
+        Inspect(manifest::Inspect) = "manifest inspect",
+        Push(manifest::Push) = "manifest push",
+        Rm(manifest::Rm) = "manifest rm",
     }
 }
 
@@ -261,6 +289,21 @@ commands! {
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
+    }
+}
+
+commands! {
+    /// Of networks.
+    enum NetworkCommand {
+        Connect(network::Connect) = "network connect",
+        Create(Box<network::Create>) = "network create",
+        Disconnect(network::Disconnect) = "network disconnect",
+        Inspect(network::Inspect) = "network inspect",
+        #[command(visible_alias = "list")]
+        Ls(network::List) = "network ls",
+        Prune(network::Prune) = "network prune",
+        #[command(visible_alias = "remove")]
+        Rm(network::Remove) = "network rm",
     }
 }
 

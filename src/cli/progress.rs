@@ -64,12 +64,18 @@ fn words(phase: Phase) -> &'static str {
         Phase::Extracting => "Extracting",
         Phase::Complete => "Pull complete",
         Phase::Exists => "Already exists",
+        Phase::Preparing => "Preparing",
+        Phase::Pushing { .. } => "Pushing",
+        Phase::Pushed => "Pushed",
+        Phase::Present => "Layer already exists",
     }
 }
 
 fn style(phase: Phase) -> ProgressStyle {
     let template = match phase {
-        Phase::Downloading { .. } => "{prefix}: {msg} [{bar:40}] {bytes}/{total_bytes}",
+        Phase::Downloading { .. } | Phase::Pushing { .. } => {
+            "{prefix}: {msg} [{bar:40}] {bytes}/{total_bytes}"
+        }
         _ => "{prefix}: {msg}",
     };
     ProgressStyle::with_template(template)
@@ -98,7 +104,8 @@ impl Progress for Shown<'_> {
         let changed = known.1 != said;
         known.1 = said;
         let Some(bars) = &self.bars else {
-            let brief = matches!(phase, Phase::Downloading { .. } | Phase::Extracting | Phase::Waiting);
+            let brief =
+                matches!(phase, Phase::Downloading { .. } | Phase::Pushing { .. } | Phase::Extracting);
             if changed && !brief {
                 self.line(&format!("{layer}: {said}"));
             }
@@ -109,12 +116,26 @@ impl Progress for Shown<'_> {
             bar.set_style(style(phase));
             bar.set_message(said);
         }
-        if let Phase::Downloading { done, total } = phase {
+        if let Phase::Downloading { done, total } | Phase::Pushing { done, total } = phase {
             bar.set_length(total);
             bar.set_position(done);
         }
-        if matches!(phase, Phase::Complete | Phase::Exists) {
+        if matches!(phase, Phase::Complete | Phase::Exists | Phase::Pushed | Phase::Present) {
             bar.finish();
+        }
+    }
+
+    fn mounted(&self, layer: &str, from: &str) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = layers.entry(layer.to_owned()).or_insert((None, ""));
+        let said = format!("Mounted from {from}");
+        match &self.bars {
+            None => self.line(&format!("{layer}: {said}")),
+            Some(bars) => {
+                let bar = known.0.get_or_insert_with(|| Self::bar(bars, layer));
+                bar.set_style(style(Phase::Pushed));
+                bar.finish_with_message(said);
+            }
         }
     }
 }

@@ -13,13 +13,13 @@ use crate::engine::Engine;
 use crate::model::Timestamp;
 
 /// Which containers and images a prune may take.
-struct Wanted {
+pub(super) struct Wanted {
     filters: Filters,
     until: Option<Timestamp>,
 }
 
 impl Wanted {
-    fn parse(given: &[String]) -> Result<Self, Fault> {
+    pub(super) fn parse(given: &[String]) -> Result<Self, Fault> {
         let filters = Filters::parse(given, &["until", "label"])?;
         let mut until = None;
         for value in filters.values("until") {
@@ -29,7 +29,11 @@ impl Wanted {
         Ok(Self { filters, until })
     }
 
-    fn takes(&self, created: Timestamp, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub(super) fn takes(
+        &self,
+        created: Timestamp,
+        labels: &std::collections::BTreeMap<String, String>,
+    ) -> bool {
         self.until.is_none_or(|until| created < until) && self.filters.pass_labels(labels)
     }
 }
@@ -48,7 +52,7 @@ fn images(engine: &Engine, printer: &Printer, all: bool, wanted: &Wanted) -> Res
     Ok(bytes)
 }
 
-fn list(printer: &Printer, title: &str, lines: &[impl std::fmt::Display]) -> Result<(), Fault> {
+pub(super) fn list(printer: &Printer, title: &str, lines: &[impl std::fmt::Display]) -> Result<(), Fault> {
     if !lines.is_empty() {
         printer.line(title)?;
         for line in lines {
@@ -137,7 +141,8 @@ pub(super) struct System {
 impl Execute for System {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let wanted = Wanted::parse(&self.filter)?;
-        let mut warning = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
+        let mut warning = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n"
+                .to_owned();
         if self.volumes {
             warning.push_str("  - all anonymous volumes not used by at least one container\n");
         }
@@ -150,6 +155,8 @@ impl Execute for System {
             return Ok(0);
         }
         let mut bytes = containers(engine, printer, &wanted)?;
+        let networks = engine.prune_networks(|network| wanted.takes(network.created, &network.labels))?;
+        list(printer, "Deleted Networks:", &networks)?;
         if self.volumes {
             let (names, more) =
                 engine.prune_volumes(false, |volume| wanted.takes(volume.created, &volume.labels))?;

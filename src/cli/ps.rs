@@ -1,5 +1,7 @@
 //! `umiak ps`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
@@ -8,9 +10,9 @@ use super::fault::Fault;
 use super::filter::Filters;
 use super::output::table::{Columns, render};
 use super::output::template::Row;
-use super::output::{Printer, human};
-use crate::engine::{ContainerView, Engine};
-use crate::model::Timestamp;
+use super::output::{Printer, human, ports};
+use crate::engine::{Connections, ContainerView, Engine};
+use crate::model::{Container, Timestamp};
 
 const COLUMNS: Columns = Columns {
     titles: &[
@@ -45,7 +47,7 @@ pub(super) struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     all: bool,
-    /// Filter output: id, name, label, status, exited, ancestor
+    /// Filter output: id, name, label, status, exited, ancestor, network
     #[arg(short, long, value_name = "filter")]
     filter: Vec<String>,
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
@@ -67,7 +69,10 @@ pub(super) struct Ps {
 
 impl Execute for Ps {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let filters = Filters::parse(&self.filter, &["id", "name", "label", "status", "exited", "ancestor"])?;
+        let filters = Filters::parse(
+            &self.filter,
+            &["id", "name", "label", "status", "exited", "ancestor", "network"],
+        )?;
         let flag = |value: &str, rule: &str| Fault::Flag {
             flag: "--filter",
             value: value.to_owned(),
@@ -81,7 +86,8 @@ impl Execute for Ps {
         }
         let mut views = engine.containers()?;
         views.sort_by_key(|view| std::cmp::Reverse(view.container.created));
-        views.retain(|view| passes(view, &filters));
+        let connections = engine.all_connections()?;
+        views.retain(|view| passes(view, of(&connections, view), &filters));
         let last = if self.latest { Some(1) } else { self.last.and_then(|n| usize::try_from(n).ok()) };
         // Whoever asks for a state, or for the last ones, sees containers in any state.
         let stateless = filters.values("status").is_empty() && filters.values("exited").is_empty();
@@ -90,13 +96,26 @@ impl Execute for Ps {
         }
         views.truncate(last.unwrap_or(usize::MAX));
         let now = Timestamp::now();
-        let rows: Vec<Row> = views.iter().map(|view| row(view, now, self.no_trunc)).collect();
+        let rows: Vec<Row> =
+            views.iter().map(|view| row(view, of(&connections, view), now, self.no_trunc)).collect();
         printer.write(render(&rows, COLUMNS, &self.format, self.quiet)?.as_bytes())?;
         Ok(0)
     }
 }
 
-fn passes(view: &ContainerView, filters: &Filters) -> bool {
+fn of<'a>(all: &'a BTreeMap<String, Connections>, view: &ContainerView) -> Option<&'a Connections> {
+    all.get(view.container.id.as_str())
+}
+
+/// The names of the networks that a container is on.
+fn networks(container: &Container, connections: Option<&Connections>) -> Vec<String> {
+    match connections.map(|all| all.endpoints.iter().map(|one| one.name().to_owned()).collect::<Vec<_>>()) {
+        Some(names) if !names.is_empty() => names,
+        _ => vec![container.host.network.text()],
+    }
+}
+
+fn passes(view: &ContainerView, connections: Option<&Connections>, filters: &Filters) -> bool {
     let container = &view.container;
     let state = human::state(container, view.alive);
     let image = |wish: &str| {
@@ -111,14 +130,18 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
         && filters.pass("status", |wish| state == wish)
         && filters.pass("exited", |code| state == "exited" && code.parse() == Ok(container.state.exit_code))
         && filters.pass("ancestor", image)
+        && filters.pass("network", |wish| {
+            let ids = connections.map(|all| all.endpoints.as_slice()).unwrap_or_default();
+            networks(container, connections).iter().any(|name| name == wish)
+                || ids.iter().any(|one| wish.len() >= 4 && one.endpoint.network.starts_with(wish))
+        })
         && filters.pass_labels(&container.config.labels)
 }
 
-fn row(view: &ContainerView, now: Timestamp, whole: bool) -> Row {
+fn row(view: &ContainerView, connections: Option<&Connections>, now: Timestamp, whole: bool) -> Row {
     let container = &view.container;
     let config = &container.config;
     let labels: Vec<_> = config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let network = container.host.network.text();
     let fields = json!({
         "ID": if whole { container.id.as_str() } else { container.id.short() },
         "Image": container.image_name,
@@ -127,10 +150,14 @@ fn row(view: &ContainerView, now: Timestamp, whole: bool) -> Row {
         "RunningFor": human::ago(container.created, now),
         "Status": human::status(container, view.alive, now),
         "State": human::state(container, view.alive),
-        "Ports": if view.alive { config.exposed_ports.join(", ") } else { String::new() },
+        "Ports": if view.alive {
+            ports::column(&config.exposed_ports, connections.map(|all| all.ports.as_slice()).unwrap_or_default())
+        } else {
+            String::new()
+        },
         "Names": container.name,
         "Labels": labels.join(","),
-        "Networks": network,
+        "Networks": networks(container, connections).join(","),
         "Mounts": "",
         "LocalVolumes": "0",
         "Size": "0B",

@@ -2,17 +2,27 @@
 //!
 //! ```toml
 //! userns-remap = true                   # containers of root's have users of their own on the host
+//! default-network = "none"              # of containers that name none; `bridge`, where nothing is said
 //! [aliases]
 //! hello = "umiak.internal/hello"        # short names; this one is built in
 //! [registries."docker.io"]
 //! mirrors = ["127.0.0.1:5000"]          # asked first, in order
 //! [registries."registry.lan:5000"]
 //! insecure = true                       # plain HTTP
+//! [registries."registry.lan"]
+//! skip-verify = true                    # HTTPS, whoever answers
+//! client-cert = "/etc/umiak/me.pem"     # shown to it, with its key
+//! client-key = "/etc/umiak/me-key.pem"
+//! search = "search.lan:5000"            # who answers `search` for it
 //! [registries."localhost:5001"]
 //! tls = true                            # HTTPS although it is loopback
 //! ca-file = "/etc/umiak/ca.pem"         # trusted for this registry besides the system's
 //! [pull]
 //! parallel = 3                          # layers downloaded at once
+//! bandwidth = "2MB"                     # bytes a second that pulls may take, together
+//! [push]
+//! parallel = 5                          # layers uploaded at once
+//! bandwidth = 500000
 //! [store]
 //! budget = "50GB"                       # most that blobs and layers take: images used longest ago go first
 //! [wasm]
@@ -49,6 +59,8 @@ pub struct Config {
     pub registries: BTreeMap<String, RegistryConfig>,
     /// How images are pulled.
     pub pull: PullConfig,
+    /// How images are pushed.
+    pub push: PushConfig,
     /// What the store may take.
     pub store: StoreConfig,
     /// What Wasm containers may use.
@@ -57,6 +69,19 @@ pub struct Config {
     pub runtimes: BTreeMap<String, RuntimeConfig>,
     /// Every container of root's has users of its own on the host, unless `--userns host` says otherwise.
     pub userns_remap: bool,
+    /// The network of Linux containers of root's that name none.
+    pub default_network: DefaultNetwork,
+}
+
+/// The network of containers that name none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultNetwork {
+    /// The one that is always there, as with docker.
+    #[default]
+    Bridge,
+    /// Only the loopback device.
+    None,
 }
 
 /// What is special about one registry.
@@ -69,8 +94,16 @@ pub struct RegistryConfig {
     pub insecure: bool,
     /// It is spoken to in HTTPS even if it is a loopback address.
     pub tls: bool,
+    /// It is spoken to in HTTPS without a look at its certificate.
+    pub skip_verify: bool,
     /// A PEM file with certificates to trust for it, besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// A PEM file with the certificate to show it.
+    pub client_cert: Option<PathBuf>,
+    /// A PEM file with the key of that certificate.
+    pub client_key: Option<PathBuf>,
+    /// `host[:port]` that answers searches for it.
+    pub search: Option<String>,
 }
 
 /// How images are pulled.
@@ -79,6 +112,20 @@ pub struct RegistryConfig {
 pub struct PullConfig {
     /// Layers downloaded at once, 1 to 64.
     pub parallel: usize,
+    /// Bytes a second of one process's downloads.
+    #[serde(deserialize_with = "size")]
+    pub bandwidth: Option<u64>,
+}
+
+/// How images are pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PushConfig {
+    /// Layers uploaded at once, 1 to 64.
+    pub parallel: usize,
+    /// Bytes a second of one process's uploads.
+    #[serde(deserialize_with = "size")]
+    pub bandwidth: Option<u64>,
 }
 
 /// What the store may take.
@@ -147,17 +194,25 @@ impl Default for Config {
             aliases: built_in_aliases(),
             registries: BTreeMap::new(),
             pull: PullConfig::default(),
+            push: PushConfig::default(),
             store: StoreConfig::default(),
             wasm: WasmConfig::default(),
             runtimes: BTreeMap::new(),
             userns_remap: false,
+            default_network: DefaultNetwork::Bridge,
         }
     }
 }
 
 impl Default for PullConfig {
     fn default() -> Self {
-        Self { parallel: 3 }
+        Self { parallel: 3, bandwidth: None }
+    }
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self { parallel: 5, bandwidth: None }
     }
 }
 
@@ -267,7 +322,7 @@ impl Config {
             }
         }
         for (host, registry) in &self.registries {
-            for name in std::iter::once(host).chain(&registry.mirrors) {
+            for name in std::iter::once(host).chain(&registry.mirrors).chain(&registry.search) {
                 let spelled = format!("{name}/x").parse::<Reference>();
                 if !spelled.is_ok_and(|reference| reference.registry() == name) {
                     return fail(
@@ -276,6 +331,20 @@ impl Config {
                         "`host`, `host:port` or `[IPv6]:port` in lower case, with a dot, a port or `localhost`",
                     );
                 }
+            }
+            if registry.insecure && registry.skip_verify {
+                return fail(
+                    format!("registries.\"{host}\".skip-verify"),
+                    &true,
+                    "possible with `insecure = true`",
+                );
+            }
+            if registry.client_cert.is_some() != registry.client_key.is_some() {
+                let (key, rule) = (
+                    format!("registries.\"{host}\".client-cert"),
+                    "complete without `client-key`, nor the other way round",
+                );
+                return fail(key, &registry.client_cert.is_some(), rule);
             }
             if registry.insecure && registry.tls {
                 return fail(format!("registries.\"{host}\".tls"), &true, "possible with `insecure = true`");
@@ -288,6 +357,9 @@ impl Config {
         }
         if !(1..=64).contains(&self.pull.parallel) {
             return fail("pull.parallel".into(), &self.pull.parallel, "from 1 to 64");
+        }
+        if !(1..=64).contains(&self.push.parallel) {
+            return fail("push.parallel".into(), &self.push.parallel, "from 1 to 64");
         }
         if !(1..=65_536).contains(&self.wasm.memory_mib) {
             return fail("wasm.memory-mib".into(), &self.wasm.memory_mib, "from 1 to 65536");
@@ -328,10 +400,11 @@ mod tests {
         assert_eq!(parse("").unwrap(), Config::default());
         let config = parse(
             "[aliases]\nx = \"quay.io/a/x:1\"\n[registries.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\", \"[::1]:5000\"]\n\
-             [registries.\"r.lan\"]\ninsecure = true\nca-file = \"/ca\"\n[pull]\nparallel = 8\n[wasm]\nmemory-mib = 64\n",
+             [registries.\"r.lan\"]\ninsecure = true\nca-file = \"/ca\"\n[pull]\nparallel = 8\nbandwidth = \"2MiB\"\n[push]\nbandwidth = 1000\n[wasm]\nmemory-mib = 64\n",
         )
         .unwrap();
         assert_eq!(config.registries["docker.io"].mirrors.len(), 2);
+        assert_eq!((config.pull.bandwidth, config.push.bandwidth), (Some(2 << 20), Some(1000)));
         assert_eq!((config.pull.parallel, config.wasm.memory_mib), (8, 64));
         for (text, full) in [
             ("x", "quay.io/a/x:1"),
@@ -366,6 +439,11 @@ mod tests {
             ("[runtimes.x]\npath = \"crun\"\n", "`runtimes.x.path` is `crun`"),
             ("[runtimes.x]\nargs = []\n", "missing field `path`"),
             ("[registries.\"a.b\"]\ninsecure = true\ntls = true\n", "insecure = true"),
+            ("[registries.\"a.b\"]\nclient-cert = \"x\"\n", "client-key"),
+            ("[registries.\"a.b\"]\nsearch = \"http://x\"\n", "`http://x`"),
+            ("[push]\nparallel = 65\n", "`push.parallel` is `65`"),
+            ("[pull]\nbandwidth = \"2x\"\n", "line 2"),
+            ("[pull]\nbandwidth = -1\n", "line 2"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(message), "{error}");

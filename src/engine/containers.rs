@@ -134,6 +134,7 @@ impl Engine {
     /// Removes what is left of a container that nobody supervises.
     pub(super) fn erase(&self, container: &Container) -> Result<Removal, EngineError> {
         self.sweep(container)?;
+        self.forget_networks(container)?;
         self.store()?.snapshots().remove(&container.id)?;
         let news =
             if container.state.status == RuntimeStatus::Running { lost(container) } else { Vec::new() };
@@ -176,7 +177,9 @@ impl Engine {
     /// Commands that change something call this; it looks only at what is recorded as running.
     pub fn reconcile(&self) -> Result<(), EngineError> {
         self.recover();
-        for mut container in self.database.containers_with_status(RuntimeStatus::Running)? {
+        let recorded = self.database.containers_with_status(RuntimeStatus::Running)?;
+        let running = recorded.iter().map(|container| container.id.clone()).collect();
+        for mut container in recorded {
             let run = self.run_dir(&container.id);
             if supervisor::is_alive(&run) {
                 continue;
@@ -192,11 +195,12 @@ impl Engine {
                 continue;
             }
             self.sweep(&container)?;
+            self.forget_networks(&container)?;
             let news = lost(&container);
             mark_lost(&mut container);
             self.database.set_run_state(&container.id, &container.state, &news)?;
         }
-        Ok(())
+        self.reconcile_networks(&running)
     }
 
     /// Sends a signal to a running container's first process.

@@ -8,6 +8,7 @@ use crate::model::{ContainerId, Digest, ErrorKind, Kind};
 use crate::reference::ReferenceError;
 use crate::reference::resolve::ResolveError;
 use crate::registry::RegistryError;
+use crate::registry::credentials::CredentialError;
 use crate::state::StateError;
 use crate::store::StoreError;
 use crate::supervisor::SupervisorError;
@@ -31,6 +32,12 @@ pub enum EngineError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
+    Push(#[from] super::PushError),
+    #[error(transparent)]
+    ManifestList(#[from] super::ListError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     State(#[from] StateError),
@@ -52,6 +59,8 @@ pub enum EngineError {
     Merge(#[from] MergeError),
     #[error(transparent)]
     Join(#[from] JoinError),
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
     /// A file or directory of the engine's.
     #[error("cannot use `{}`", path.display())]
     Path { path: PathBuf, source: std::io::Error },
@@ -77,7 +86,7 @@ pub enum EngineError {
     #[error("no command specified")]
     NoCommand,
     /// The image is not in the store, and was not to be fetched.
-    #[error("no such image: {name}")]
+    #[error("No such image: {name}")]
     MissingImage { name: String },
     /// The image to remove is not there.
     #[error("No such image: {name}")]
@@ -160,6 +169,9 @@ impl EngineError {
             Self::Resolve(error) => error,
             Self::Config(error) => error,
             Self::Registry(error) => error,
+            Self::Push(error) => error,
+            Self::ManifestList(error) => error,
+            Self::Credentials(error) => error,
             Self::Store(error) => error,
             Self::State(error) => error,
             Self::Select(error) => error,
@@ -171,6 +183,7 @@ impl EngineError {
             Self::Volume(error) => error,
             Self::VolumeName(error) => error,
             Self::Join(error) => error,
+            Self::Network(error) => error,
             Self::Check(error) => error,
             _ => return None,
         })

@@ -14,6 +14,9 @@ pub mod copy;
 #[path = "copy_refused.rs"]
 pub mod copy;
 mod create;
+#[cfg_attr(target_os = "linux", path = "discarded_linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "discarded_other.rs")]
+mod discarded;
 mod error;
 mod events;
 mod exec;
@@ -22,13 +25,16 @@ mod ids;
 mod images;
 mod inspect;
 mod joins;
+mod manifests;
 mod merge;
 mod mounts;
 mod networks;
 pub mod progress;
 mod prune;
 mod pull;
+mod push;
 mod recover;
+mod registries;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "rootless_other.rs")]
 mod rootless;
@@ -36,6 +42,7 @@ mod run;
 mod session;
 mod volumes;
 mod wants;
+mod wasm;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -56,10 +63,13 @@ pub use exec::ExecOptions;
 pub use health::{CheckOptions, CheckReport, Finding, Outcome};
 pub use images::{ImageRemoval, ImageView};
 pub use inspect::Object;
+pub use manifests::{Annotation, InspectedManifest, ListError};
 pub use merge::{HealthWish, MergeError, Wishes, merge};
 pub use mounts::MountError;
-pub use networks::{Connection, Connections};
+pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
+pub use push::{PushError, PushOptions, Pushed};
+pub use registries::{RegistryNameError, registry_name};
 pub use session::{Control, Output, Session};
 pub use volumes::VolumeView;
 
@@ -136,6 +146,11 @@ impl Engine {
         Ok(self.store.get_or_init(|| opened))
     }
 
+    /// What is said of a container's wishes that this host lets go.
+    pub fn discarded(&self, container: &crate::model::Container) -> Vec<&'static str> {
+        discarded::discarded(&container.host.resources)
+    }
+
     /// Bytes of memory of a sandboxed guest, by the configuration.
     fn guest_memory(&self) -> u64 {
         self.config.wasm.memory_mib << 20
@@ -145,6 +160,14 @@ impl Engine {
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         self.run_root.join(&id.as_str()[..24])
     }
+}
+
+/// What carries out exchanges with registries, in this thread.
+fn event_loop() -> Result<tokio::runtime::Runtime, EngineError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| EngineError::Runtime { source })
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf, EngineError> {

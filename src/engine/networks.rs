@@ -1,7 +1,21 @@
-//! Networks: which of them a container is on.
+//! Networks: made, shown, connected with containers, removed.
+//!
+//! A container that runs is connected and disconnected by its supervisor, which has its namespace; the records of others are changed
+//! here. What a network needs of the kernel comes up with its first container (see [`crate::network::kernel`]).
 
-use crate::model::{Container, ContainerId, Endpoint, Network, NetworkMode, PublishedPort};
+use std::collections::BTreeSet;
+
+use crate::config::DefaultNetwork;
+use crate::model::{
+    Container, ContainerId, DEFAULT_NETWORK, Endpoint, EndpointSettings, Network, NetworkMode, PublishedPort,
+    RuntimeStatus, Timestamp,
+};
+use crate::network::kernel::{self, Kernel};
+use crate::network::make::{self, NetworkWish};
+use crate::network::{NetworkError, bridge_name};
 use crate::state::StateError;
+use crate::supervisor::protocol::NetworkOrder;
+use crate::supervisor::{self, Claim, Liveness};
 
 use super::{Engine, EngineError};
 
@@ -30,9 +44,43 @@ pub struct Connections {
     pub ports: Vec<PublishedPort>,
 }
 
+/// A network as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// Its record.
+    pub network: Network,
+    /// The containers with addresses on it: their names and connections.
+    pub containers: Vec<(String, Endpoint)>,
+}
+
 impl Engine {
+    pub(super) fn kernel(&self) -> Kernel {
+        Kernel::new(&self.root, &self.run_root)
+    }
+
+    /// Sees to it that the three networks that are always there are recorded.
+    fn predefine(&self) -> Result<(), EngineError> {
+        if !self.database.networks_matching(DEFAULT_NETWORK)?.is_empty() {
+            return Ok(());
+        }
+        let id = || super::create::random_bytes().map(hex::encode);
+        let (ids, routes) = ([id()?, id()?, id()?], kernel::routes().unwrap_or_default());
+        let kernel = self.kernel();
+        let made = self.database.create_networks(|there| {
+            // Somebody else did it just now.
+            if there.iter().any(|network| network.name == DEFAULT_NETWORK) {
+                return Ok(Vec::new());
+            }
+            make::predefined(ids, kernel.default_bridge(), Timestamp::now(), &routes)
+        })?;
+        made.map(drop).map_err(EngineError::from)
+    }
+
     /// The network that a name, an id or a unique prefix of one means.
     pub fn network(&self, query: &str) -> Result<Network, EngineError> {
+        if matches!(query, DEFAULT_NETWORK | "host" | "none") {
+            self.predefine()?;
+        }
         let mut found = self.database.networks_matching(query)?;
         match (found.pop(), found.is_empty()) {
             (Some(network), true) => Ok(network),
@@ -41,17 +89,174 @@ impl Engine {
         }
     }
 
+    fn view_network(&self, network: Network) -> Result<NetworkView, EngineError> {
+        let mut containers = Vec::new();
+        for endpoint in self.database.endpoints_on(&network.id)? {
+            let id: Option<ContainerId> =
+                endpoint.container.parse().ok().filter(|_| endpoint.lease.is_some());
+            let Some(id) = id else { continue };
+            if let Some(container) = self.database.container(&id)? {
+                containers.push((container.name, endpoint));
+            }
+        }
+        Ok(NetworkView { network, containers })
+    }
+
+    /// A network with the containers on it.
+    pub fn network_view(&self, query: &str) -> Result<NetworkView, EngineError> {
+        let network = self.network(query)?;
+        self.view_network(network)
+    }
+
+    /// All networks, by name.
+    pub fn networks(&self) -> Result<Vec<NetworkView>, EngineError> {
+        self.predefine()?;
+        self.database.networks()?.into_iter().map(|network| self.view_network(network)).collect()
+    }
+
+    /// Makes a network.
+    pub fn create_network(&self, wish: &NetworkWish) -> Result<Network, EngineError> {
+        if !super::rootless::is_root() {
+            return Err(NetworkError::Root { what: "making networks" }.into());
+        }
+        self.predefine()?;
+        let (id, routes) = (hex::encode(super::create::random_bytes()?), kernel::routes()?);
+        let made = self.database.create_networks(|others| {
+            make::network(wish, &id, Timestamp::now(), others, &routes).map(|network| vec![network])
+        })?;
+        made?.pop().ok_or_else(|| StateError::NoNetwork { name: wish.name.clone() }.into())
+    }
+
+    /// Removes a network that no container with an address is on.
+    pub fn remove_network(&self, query: &str) -> Result<Network, EngineError> {
+        self.reconcile()?;
+        let network = self.network(query)?;
+        if network.is_predefined() {
+            let message = format!("{} is a pre-defined network and cannot be removed", network.name);
+            return Err(NetworkError::Predefined { message }.into());
+        }
+        self.database.remove_network(&network)?;
+        Ok(network)
+    }
+
+    /// Removes networks that no container with an address is on; which.
+    pub fn prune_networks(&self, wanted: impl Fn(&Network) -> bool) -> Result<Vec<String>, EngineError> {
+        self.reconcile()?;
+        let mut names = Vec::new();
+        for network in self.database.networks()? {
+            if network.is_predefined() || !wanted(&network) {
+                continue;
+            }
+            match self.database.remove_network(&network) {
+                Ok(()) => names.push(network.name),
+                // Somebody is on it, or removed it just now.
+                Err(StateError::NetworkInUse { .. } | StateError::NoNetwork { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(names)
+    }
+
+    /// Connects a container with one more network.
+    pub fn connect_network(
+        &self,
+        network: &str,
+        container: &str,
+        settings: &EndpointSettings,
+    ) -> Result<(), EngineError> {
+        self.reconcile()?;
+        let network = self.network(network)?;
+        let view = self.container(container)?;
+        changeable(&view.container, &network)?;
+        check_settings(&network, settings)?;
+        let settings = EndpointSettings { network: network.name.clone(), ..settings.clone() };
+        if view.alive {
+            return self.order(&view.container, NetworkOrder::Connect { network: network.id, settings });
+        }
+        // One that was made without networks has them from its next start on.
+        if view.container.host.network == NetworkMode::None {
+            let mut host = view.container.host.clone();
+            host.network = NetworkMode::Named(network.name.clone());
+            self.database.set_host_config(&view.container.id, &host)?;
+        }
+        Ok(self.database.add_endpoint(&view.container, &network, &settings)?)
+    }
+
+    /// Ends a container's connection with a network. By force also that of a container that is gone or hangs.
+    pub fn disconnect_network(&self, network: &str, container: &str, force: bool) -> Result<(), EngineError> {
+        self.reconcile()?;
+        let network = self.network(network)?;
+        let view = match self.container(container) {
+            Ok(view) => view,
+            // Its connections went with it.
+            Err(error) if force && error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if view.alive {
+            return self.order(&view.container, NetworkOrder::Disconnect { network: network.id });
+        }
+        Ok(self.database.remove_endpoint(&view.container, &network).map(drop)?)
+    }
+
+    /// Has a container's supervisor change its networks.
+    fn order(&self, container: &Container, order: NetworkOrder) -> Result<(), EngineError> {
+        let action = "change the networks of";
+        let Some(mut remote) = supervisor::connect(&self.run_dir(&container.id)) else {
+            return Err(EngineError::NotRunning { name: container.name.clone(), action });
+        };
+        Self::heard(remote.network(order), &container.name, action)
+    }
+
     /// Replaces what was typed by networks' names, in a record that is being made.
     pub(super) fn resolve_networks(&self, container: &mut Container) -> Result<(), EngineError> {
         let host = &mut container.host;
+        let linux =
+            container.platform.os == "linux" && container.executor.name != crate::executor::wasm::NAME;
+        let may = cfg!(target_os = "linux") && super::rootless::is_root();
         if host.network == NetworkMode::Default {
-            host.network = NetworkMode::None;
-            host.networks.clear();
+            // Whoever publishes a port means a network.
+            let publishes = !host.ports.is_empty() || host.publish_all;
+            let wanted = self.config.default_network == DefaultNetwork::Bridge || publishes;
+            if linux && may && wanted {
+                host.network = NetworkMode::Named(DEFAULT_NETWORK.to_owned());
+            } else {
+                // A sandbox publishes without a network: its supervisor listens.
+                if publishes && linux {
+                    return Err(NetworkError::Root { what: "publishing ports" }.into());
+                }
+                host.network = NetworkMode::None;
+                host.networks.clear();
+            }
         }
-        for settings in &mut host.networks {
-            settings.network = self.network(&settings.network)?.name;
+        let NetworkMode::Named(name) = &mut host.network else { return Ok(()) };
+        if !may {
+            return Err(NetworkError::Root { what: "joining networks" }.into());
         }
-        if let (NetworkMode::Named(name), Some(first)) = (&mut host.network, host.networks.first()) {
+        if host.networks.is_empty() {
+            host.networks.push(EndpointSettings::default());
+        }
+        if let Some(first) = host.networks.first_mut() {
+            first.network.clone_from(name);
+        }
+        for at in 0..host.networks.len() {
+            let network = self.network(&host.networks[at].network)?;
+            if !network.pools.is_empty() {
+                check_settings(&network, &host.networks[at])?;
+            }
+            if host.networks[..at].iter().any(|other| other.network == network.name) {
+                let message = format!("network {:?} is specified multiple times", network.name);
+                return Err(NetworkError::Invalid { message }.into());
+            }
+            if matches!(network.name.as_str(), "host" | "none") {
+                let message = format!(
+                    "container cannot be disconnected from host network or connected to it: {}",
+                    network.name
+                );
+                return Err(NetworkError::Invalid { message }.into());
+            }
+            host.networks[at].network = network.name;
+        }
+        if let Some(first) = host.networks.first() {
             name.clone_from(&first.network);
         }
         Ok(())
@@ -64,13 +269,89 @@ impl Engine {
             return Ok(Connections::default());
         }
         let networks = self.database.networks()?;
-        let connection = |endpoint: Endpoint| Connection {
-            network: networks.iter().find(|network| network.id == endpoint.network).cloned(),
-            endpoint,
-        };
-        Ok(Connections {
-            endpoints: endpoints.into_iter().map(connection).collect(),
-            ports: self.database.ports_of(id)?,
-        })
+        let ports = self.database.ports_of(id)?;
+        Ok(Connections { endpoints: endpoints.into_iter().map(|one| join(&networks, one)).collect(), ports })
     }
+
+    /// All containers' networks and ports, by the containers' ids.
+    pub fn all_connections(&self) -> Result<std::collections::BTreeMap<String, Connections>, EngineError> {
+        let networks = self.database.networks()?;
+        let mut all: std::collections::BTreeMap<String, Connections> = std::collections::BTreeMap::new();
+        for endpoint in self.database.endpoints()? {
+            all.entry(endpoint.container.clone()).or_default().endpoints.push(join(&networks, endpoint));
+        }
+        for (container, port) in self.database.ports()? {
+            all.entry(container).or_default().ports.push(port);
+        }
+        Ok(all)
+    }
+
+    /// Takes back what a container had on its networks, when nobody supervises it.
+    pub(super) fn forget_networks(&self, container: &Container) -> Result<(), EngineError> {
+        if container.host.network.is_networked() {
+            self.kernel().forget(&self.database, &container.id)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what crashes left of networks. `running` are the containers that were recorded so before this began.
+    pub(super) fn reconcile_networks(&self, running: &BTreeSet<ContainerId>) -> Result<(), EngineError> {
+        let kernel = self.kernel();
+        if !kernel.is_up() {
+            return Ok(());
+        }
+        for id in self.database.network_holders()? {
+            let run = self.run_dir(&id);
+            if running.contains(&id) || supervisor::is_alive(&run) {
+                continue;
+            }
+            let Claim::Free(_claim) = Liveness::try_claim(&run)? else { continue };
+            let container = self.database.container(&id)?;
+            if container.is_none_or(|container| container.state.status != RuntimeStatus::Running) {
+                kernel.forget(&self.database, &id)?;
+            }
+        }
+        let wanted: Vec<_> = self.database.active_networks()?.iter().map(bridge_name).collect();
+        if kernel.is_stale(&wanted) {
+            kernel.settle(&self.database)?;
+        }
+        Ok(())
+    }
+}
+
+fn join(networks: &[Network], endpoint: Endpoint) -> Connection {
+    let network = networks.iter().find(|network| network.id == endpoint.network).cloned();
+    Connection { network, endpoint }
+}
+
+/// Docker's rules for containers that share what is not theirs.
+fn changeable(container: &Container, network: &Network) -> Result<(), EngineError> {
+    let message = match (&container.host.network, network.name.as_str()) {
+        (NetworkMode::Container(_), _) => {
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        }
+        (NetworkMode::Host, _) => {
+            "container cannot be disconnected from host network or connected to host network"
+        }
+        (_, "host" | "none") => {
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        }
+        _ => return Ok(()),
+    };
+    Err(NetworkError::Invalid { message: message.to_owned() }.into())
+}
+
+/// What networks that nobody made do not know.
+fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<(), EngineError> {
+    if !network.is_predefined() {
+        return Ok(());
+    }
+    let message = if settings.ipv4.is_some() || settings.ipv6.is_some() {
+        "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
+    } else if !settings.aliases.is_empty() {
+        "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks"
+    } else {
+        return Ok(());
+    };
+    Err(NetworkError::Invalid { message: message.to_owned() }.into())
 }

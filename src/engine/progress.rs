@@ -24,6 +24,19 @@ pub enum Phase {
     Complete,
     /// It was in the store.
     Exists,
+    /// It is going to be pushed, if need be.
+    Preparing,
+    /// Bytes that were sent, of all.
+    Pushing {
+        /// Bytes that were sent.
+        done: u64,
+        /// All bytes.
+        total: u64,
+    },
+    /// The registry has got it.
+    Pushed,
+    /// The registry had it.
+    Present,
 }
 
 /// Hears about progress. Called from several threads.
@@ -34,6 +47,8 @@ pub trait Progress: Debug + Send + Sync {
     fn pulling(&self, tag: &str, repository: &str);
     /// A layer, by the 12 digits that people are shown, moved on.
     fn layer(&self, layer: &str, phase: Phase);
+    /// A layer that is pushed was taken from another repository of the registry.
+    fn mounted(&self, _layer: &str, _from: &str) {}
 }
 
 /// Tells nobody.

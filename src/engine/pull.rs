@@ -60,14 +60,39 @@ impl Engine {
         if reference.registry() == demo::REGISTRY {
             return self.pull_demo(reference, wanted);
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| EngineError::Runtime { source })?;
+        let runtime = super::event_loop()?;
         let client = Client::new(&self.config);
+        self.pull_with(&runtime, &client, reference, wanted, progress)
+    }
+
+    /// Fetches all tags of a repository; `each` hears of every one that is done.
+    pub fn pull_all(
+        &self,
+        repository: &Reference,
+        wanted: &[Platform],
+        progress: &dyn Progress,
+        each: &mut dyn FnMut(Pulled),
+    ) -> Result<(), EngineError> {
+        let runtime = super::event_loop()?;
+        let client = Client::new(&self.config);
+        for tag in runtime.block_on(client.tags(repository))? {
+            let name = repository.with_tag(&tag)?;
+            each(self.pull_with(&runtime, &client, &name, wanted, progress)?);
+        }
+        Ok(())
+    }
+
+    fn pull_with(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        client: &Client,
+        reference: &Reference,
+        wanted: &[Platform],
+        progress: &dyn Progress,
+    ) -> Result<Pulled, EngineError> {
         self.recover();
         progress.pulling(reference.selector(), reference.repository());
-        if let Some(pulled) = self.unchanged(reference, wanted, &runtime, &client)? {
+        if let Some(pulled) = self.unchanged(reference, wanted, runtime, client)? {
             return Ok(pulled);
         }
         let resolved = runtime.block_on(client.resolve(reference, wanted))?;
@@ -80,10 +105,13 @@ impl Engine {
             .collect();
         // From here to the record, garbage collection leaves these alone.
         let pulled = self.holding(&digests, || {
-            let unpacked = self.fetch_anew(&client, &resolved, &runtime, progress)?;
+            let unpacked = self.fetch_anew(client, &resolved, runtime, progress)?;
             let store = self.store()?;
             store.content().put(&resolved.manifest)?;
             store.content().put(&resolved.config)?;
+            if let Some(index) = &resolved.index {
+                store.content().put(index)?;
+            }
             let mut image = resolved.image.clone();
             image.unpacked_size = unpacked;
             let news = Event::new(EventType::Image, "pull", reference.to_string())
@@ -231,17 +259,26 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
     let mut seen = std::collections::BTreeSet::new();
     for (digest, layer) in wanted {
         let first = seen.insert(layer.diff_id.clone());
-        let writer = if first { store.layers().begin(&layer.diff_id)? } else { None };
+        let missing = first && !store.layers().has(&layer.diff_id);
+        // A layer may be here without this blob: a collection was killed between the two, or another image has the same
+        // layer compressed otherwise. An image has all of its blobs.
+        // The blob first: whoever has to wait for another's download is told so.
+        let ingest = if !missing && store.content().has(&digest) {
+            None
+        } else if let Some(ingest) = store.content().try_ingest(&digest, layer.size)? {
+            Some(ingest)
+        } else {
+            progress.layer(digest.short(), Phase::Waiting);
+            Some(store.content().ingest(&digest, layer.size)?)
+        };
+        let writer = if missing { store.layers().begin(&layer.diff_id)? } else { None };
         if first && writer.is_none() {
             unpacked += store.layers().unpacked_size(&layer.diff_id)?;
         }
-        // A layer may be here without this blob: a collection was killed between the two, or another image has the same
-        // layer compressed otherwise. An image has all of its blobs.
-        if writer.is_none() && store.content().has(&digest) {
+        let Some(ingest) = ingest.filter(|ingest| writer.is_some() || !ingest.is_complete()) else {
             progress.layer(digest.short(), Phase::Exists);
             continue;
-        }
-        let ingest = store.content().ingest(&digest, layer.size)?;
+        };
         let tail = Arc::new(
             Tail::new(&ingest)
                 .map_err(|source| EngineError::Path { path: ingest.path().to_owned(), source })?,

@@ -20,7 +20,10 @@ pub(super) fn wants(host: &HostConfig, wishes: &Wishes) -> Vec<Want> {
         (Want::HostNetwork, host.network == NetworkMode::Host),
         (Want::Networks, matches!(host.network, NetworkMode::Named(_))),
         // On the host's own network there is nothing to publish, as with docker.
-        (Want::Publish, (!host.ports.is_empty() || host.publish_all) && host.network != NetworkMode::Host),
+        (Want::Publish, !host.ports.is_empty() && host.network != NetworkMode::Host),
+        (Want::PublishAll, host.publish_all && host.network != NetworkMode::Host),
+        (Want::Destinations, !host.allow_net.is_empty()),
+        (Want::Fuel, host.fuel.is_some()),
         (Want::User, wishes.user.is_some()),
         (Want::Capabilities, !host.cap_add.is_empty() || !host.cap_drop.is_empty()),
         (Want::Privileged, host.privileged),
@@ -32,11 +35,14 @@ pub(super) fn wants(host: &HostConfig, wishes: &Wishes) -> Vec<Want> {
         (Want::Sysctls, !host.sysctls.is_empty()),
         (Want::Groups, !host.group_add.is_empty()),
         (Want::CgroupParent, !host.cgroup_parent.is_empty()),
-        (Want::Memory, memory(resources)),
+        (Want::Memory, resources.memory.is_some() || resources.memory_swap.is_some()),
+        (Want::MemoryPolicy, memory_policy(resources)),
         (Want::Cpu, cpu(resources)),
+        (Want::CpuPlacement, cpu_placement(resources)),
         (Want::Pids, resources.pids_limit.is_some_and(|limit| limit > 0)),
         (Want::BlockIo, block_io(resources)),
-        (Want::Ulimits, !host.ulimits.is_empty()),
+        (Want::OpenFiles, host.ulimits.iter().any(|limit| limit.name == "nofile")),
+        (Want::Ulimits, host.ulimits.iter().any(|limit| limit.name != "nofile")),
         (Want::OomScore, host.oom_score_adj != 0),
         (Want::Mounts, host.mounts.iter().any(|m| !tmpfs(&m.source)) || !host.volumes_from.is_empty()),
         (Want::Tmpfs, host.mounts.iter().any(|m| tmpfs(&m.source)) || host.shm_size.is_some()),
@@ -54,21 +60,18 @@ fn confines(security: &Security) -> bool {
         || security.system_paths_unconfined
 }
 
-fn memory(resources: &Resources) -> bool {
-    resources.memory.is_some()
-        || resources.memory_swap.is_some()
-        || resources.memory_reservation.is_some()
+fn memory_policy(resources: &Resources) -> bool {
+    resources.memory_reservation.is_some()
         || resources.memory_swappiness.is_some()
         || resources.oom_kill_disable
 }
 
 fn cpu(resources: &Resources) -> bool {
-    resources.nano_cpus.is_some()
-        || resources.cpu_shares.is_some()
-        || resources.cpu_period.is_some()
-        || resources.cpu_quota.is_some()
-        || resources.cpuset_cpus.is_some()
-        || resources.cpuset_mems.is_some()
+    resources.nano_cpus.is_some() || resources.cpu_period.is_some() || resources.cpu_quota.is_some()
+}
+
+fn cpu_placement(resources: &Resources) -> bool {
+    resources.cpu_shares.is_some() || resources.cpuset_cpus.is_some() || resources.cpuset_mems.is_some()
 }
 
 fn block_io(resources: &Resources) -> bool {
@@ -105,7 +108,6 @@ mod tests {
         let cases = vec![
             (Want::HostNetwork, host(|h| h.network = NetworkMode::Host)),
             (Want::Networks, host(|h| h.network = NetworkMode::Named("x".into()))),
-            (Want::Publish, host(|h| h.publish_all = true)),
             (Want::Capabilities, host(|h| h.cap_drop = vec!["ALL".into()])),
             (Want::Privileged, host(|h| h.privileged = true)),
             (Want::Devices, host(|h| h.device_cgroup_rules = vec!["c 1:3 r".into()])),
@@ -119,6 +121,11 @@ mod tests {
             (Want::CgroupParent, host(|h| h.cgroup_parent = "a".into())),
             (Want::Memory, resources(|r| r.memory = Some(6 << 20))),
             (Want::Cpu, resources(|r| r.nano_cpus = Some(1))),
+            (Want::CpuPlacement, resources(|r| r.cpu_shares = Some(2))),
+            (Want::MemoryPolicy, resources(|r| r.oom_kill_disable = true)),
+            (Want::PublishAll, host(|h| h.publish_all = true)),
+            (Want::Destinations, host(|h| h.allow_net = vec!["*".into()])),
+            (Want::Fuel, host(|h| h.fuel = Some(1))),
             (Want::Pids, resources(|r| r.pids_limit = Some(1))),
             (Want::BlockIo, resources(|r| r.device_write_iops = vec![("/dev/x".into(), 1)])),
             (Want::OomScore, host(|h| h.oom_score_adj = 1)),

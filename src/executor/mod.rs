@@ -73,7 +73,9 @@ pub struct Workload {
 impl Workload {
     /// Whether the program's name says that it is WebAssembly.
     pub fn names_wasm_file(&self) -> bool {
-        let extension = self.program.as_deref().and_then(|program| Path::new(program).extension());
+        // What follows the mark is a function of the program.
+        let file = self.program.as_deref().map(|program| program.split('#').next().unwrap_or(program));
+        let extension = file.and_then(|program| Path::new(program).extension());
         extension.is_some_and(|extension| extension == "wasm")
     }
 }
@@ -89,6 +91,12 @@ pub enum Want {
     Networks,
     /// Ports of the host that lead to it.
     Publish,
+    /// Ports of the host for everything that the image exposes.
+    PublishAll,
+    /// A list of where it may connect to.
+    Destinations,
+    /// A number of instructions.
+    Fuel,
     /// A user of the image's own to run as.
     User,
     /// Linux capabilities other than the default.
@@ -111,15 +119,21 @@ pub enum Want {
     Groups,
     /// A parent for its control group.
     CgroupParent,
-    /// Limits of the memory.
+    /// A limit of the memory.
     Memory,
-    /// Shares, quotas or sets of processors.
+    /// What happens at a limit of memory, or before.
+    MemoryPolicy,
+    /// A limit of processors.
     Cpu,
+    /// Shares or sets of processors.
+    CpuPlacement,
     /// A limit of the number of processes.
     Pids,
     /// Limits of block devices.
     BlockIo,
-    /// Limits of one process (`setrlimit`).
+    /// A limit of open files.
+    OpenFiles,
+    /// Further limits of one process (`setrlimit`).
     Ulimits,
     /// An adjustment for the out-of-memory killer.
     OomScore,
@@ -139,7 +153,10 @@ impl Want {
         match self {
             Self::HostNetwork => "use the host's network (`--network host`)",
             Self::Networks => "join networks (`--network`)",
-            Self::Publish => "publish ports (`-p`, `-P`)",
+            Self::Publish => "publish ports (`-p`)",
+            Self::PublishAll => "publish all exposed ports (`-P`)",
+            Self::Destinations => "choose where it connects to (`--allow-net`)",
+            Self::Fuel => "count instructions (`--fuel`)",
             Self::User => "run as another user (`--user`)",
             Self::Capabilities => "change Linux capabilities (`--cap-add`, `--cap-drop`)",
             Self::Privileged => "run privileged (`--privileged`)",
@@ -154,9 +171,17 @@ impl Want {
             Self::Groups => "add groups (`--group-add`)",
             Self::CgroupParent => "choose a parent control group (`--cgroup-parent`)",
             Self::Memory => "limit memory (`--memory`)",
-            Self::Cpu => "limit processors (`--cpus`, `--cpu-shares`, `--cpuset-cpus`)",
+            Self::MemoryPolicy => {
+                "reserve memory, or choose what happens at its limit (`--memory-reservation`, `--memory-swappiness`, \
+                 `--oom-kill-disable`)"
+            }
+            Self::Cpu => "limit processors (`--cpus`, `--cpu-quota`)",
+            Self::CpuPlacement => {
+                "weigh or place processors (`--cpu-shares`, `--cpuset-cpus`, `--cpuset-mems`)"
+            }
             Self::Pids => "limit processes (`--pids-limit`)",
             Self::BlockIo => "limit block devices (`--blkio-weight`, `--device-read-bps`)",
+            Self::OpenFiles => "limit open files (`--ulimit nofile`)",
             Self::Ulimits => "set process limits (`--ulimit`)",
             Self::OomScore => "adjust the out-of-memory killer (`--oom-score-adj`)",
             Self::Mounts => "mount files or volumes (`-v`, `--mount`)",

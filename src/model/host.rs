@@ -23,6 +23,10 @@ pub struct HostConfig {
     pub ports: Vec<PortBinding>,
     /// `-P`: every exposed port gets one of the host's.
     pub publish_all: bool,
+    /// `--allow-net`: where a guest of a sandbox may connect to, as `HOST:PORT`.
+    pub allow_net: Vec<String>,
+    /// `--fuel`: instructions that a guest of a sandbox may carry out.
+    pub fuel: Option<u64>,
     /// `--dns`.
     pub dns: Vec<IpAddr>,
     /// `--dns-option`.

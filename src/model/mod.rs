@@ -11,6 +11,7 @@ mod host;
 mod id;
 mod image;
 mod kind;
+mod list;
 mod network;
 mod platform;
 pub mod signal;
@@ -30,6 +31,7 @@ pub use id::{ContainerId, IdError};
 pub use image::{Image, ImageConfig, Layer, LayerKind, Packaging};
 pub use jiff::Timestamp;
 pub use kind::{ErrorKind, Kind, chain};
+pub use list::ListEntry;
 pub use network::{
     DEFAULT_NETWORK, Endpoint, EndpointSettings, ExtraHost, Lease, Link, MacAddress, MacError, Network,
     NetworkDriver, NetworkNameError, Pool, PortBinding, Protocol, PublishedPort, Subnet, SubnetError,

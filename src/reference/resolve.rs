@@ -42,7 +42,7 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// Nothing matches.
-    #[error("no such {what}: {query}")]
+    #[error("No such {what}: {query}")]
     NotFound {
         /// What was looked for.
         what: What,

@@ -1,42 +1,48 @@
 //! The client: requests with tokens, redirects, limits and retries; resolving a name.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher};
-use std::sync::Mutex;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE, RETRY_AFTER,
-    WWW_AUTHENTICATE,
-};
-use reqwest::{Method, Response, StatusCode, Url, redirect};
+use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::{Method, Response, StatusCode};
 use tokio_util::bytes::Bytes;
 
+use super::auth::Pass;
+use super::credentials::Keychain;
+use super::exchange::{ATTEMPTS, Access, Call, checked, failed, limited, pause};
 use super::manifest::{self, Descriptor, Document, LIMITS, Manifest, ManifestError};
-use super::{RegistryError, auth, image_from, select};
+use super::throttle::Throttle;
+use super::trust::{self, Key};
+use super::{RegistryError, image_from, select};
 use crate::config::{Config, RegistryConfig};
 use crate::model::{Digest, Image, Platform};
-use crate::reference::{DEFAULT_REGISTRY, Reference};
+use crate::reference::Reference;
 
-const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 /// A whole manifest, config or token.
 const DOCUMENT: Duration = Duration::from_mins(1);
-const REDIRECTS: usize = 5;
-const ATTEMPTS: u32 = 4;
-const TOKEN_MAX: u64 = 256 << 10;
-const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
 /// Speaks to registries. Cheap to make: certificates are loaded when the first HTTPS registry is spoken to.
 #[derive(Debug)]
 pub struct Client {
-    registries: std::collections::BTreeMap<String, RegistryConfig>,
-    /// By registry and whether it is loopback: what it trusts and which proxy applies.
-    transports: Mutex<HashMap<(String, bool), reqwest::Client>>,
-    /// By registry and repository.
-    tokens: Mutex<HashMap<(String, String), String>>,
-    idle: Duration,
+    pub(super) registries: std::collections::BTreeMap<String, RegistryConfig>,
+    pub(super) transports: Mutex<HashMap<Key, reqwest::Client>>,
+    /// By registry and scope; an empty scope is for all.
+    pub(super) passes: Mutex<HashMap<(String, String), Pass>>,
+    /// Held while a challenge is answered.
+    pub(super) admitting: tokio::sync::Mutex<()>,
+    pub(super) keychain: Keychain,
+    /// Why credentials could not be had, for the message if they turn out to be needed.
+    pub(super) trouble: Mutex<Option<String>>,
+    pub(super) certificate_folders: Vec<PathBuf>,
+    pub(super) idle: Duration,
+    /// The caps on downloads and uploads.
+    pub(super) inwards: Arc<Throttle>,
+    pub(super) outwards: Arc<Throttle>,
 }
 
 /// Where an image's blobs are.
@@ -53,6 +59,8 @@ pub struct Source {
 pub struct Resolved {
     /// Digest of what the name points to: an index or the manifest.
     pub target: Digest,
+    /// The index that it points to, as it came, if it is one.
+    pub index: Option<Bytes>,
     /// The platform's manifest, as it came.
     pub manifest: Bytes,
     /// The config, as it came.
@@ -94,9 +102,23 @@ impl Client {
         Self {
             registries: config.registries.clone(),
             transports: Mutex::default(),
-            tokens: Mutex::default(),
+            passes: Mutex::default(),
+            admitting: tokio::sync::Mutex::default(),
+            keychain: Keychain::from_environment(),
+            trouble: Mutex::default(),
+            certificate_folders: trust::folders(),
             idle: IDLE,
+            inwards: Arc::new(Throttle::new(config.pull.bandwidth)),
+            outwards: Arc::new(Throttle::new(config.push.bandwidth)),
         }
+    }
+
+    /// The same client, which speaks plain HTTP to a registry.
+    #[must_use]
+    pub fn insecurely(mut self, host: &str) -> Self {
+        let registry = self.registries.entry(host.to_owned()).or_default();
+        (registry.insecure, registry.tls, registry.skip_verify) = (true, false, false);
+        self
     }
 
     #[cfg(test)]
@@ -136,9 +158,10 @@ impl Client {
 
     async fn head_at(&self, source: &Source, name: &Reference) -> Result<Digest, RegistryError> {
         let path = format!("manifests/{}", name.selector());
-        let response = self.request(source, Method::HEAD, &path, 0).await;
-        let response =
-            response.and_then(|r| checked(&source.host, r)).map_err(|error| absent(error, name))?;
+        let access = Access::pull(&source.host, &source.repository);
+        let url = self.api(&source.host, &format!("{}/{path}", source.repository))?;
+        let call = Call::new(Method::HEAD, url).with(ACCEPT, ACCEPTED);
+        let response = self.persist(&access, &call).await.map_err(|error| self.absent(error, name))?;
         let header = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
         header.and_then(|text| text.parse().ok()).ok_or_else(|| RegistryError::Protocol {
             host: source.host.clone(),
@@ -156,12 +179,13 @@ impl Client {
         offset: u64,
     ) -> Result<BlobStream, RegistryError> {
         let host = source.host.clone();
-        let response = self.request(source, Method::GET, &format!("blobs/{digest}"), offset).await?;
+        let access = Access::pull(&source.host, &source.repository);
+        let response = self.get(&access, Method::GET, &format!("blobs/{digest}"), offset).await?;
         let response = match response.status() {
             StatusCode::NOT_FOUND => {
                 return Err(RegistryError::BlobNotFound { host, digest: digest.clone() });
             }
-            _ => checked(&host, response)?,
+            _ => checked(&host, response).await?,
         };
         let begin = if response.status() == StatusCode::PARTIAL_CONTENT {
             let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -197,12 +221,12 @@ impl Client {
     ) -> Result<Resolved, RegistryError> {
         let bad = |error| RegistryError::Manifest { name: name.to_string(), source: error };
         let (bytes, document) = self.manifest(source, name, name.selector(), name.digest()).await?;
-        let target = Digest::of(&bytes);
-        let mut seen = HashSet::from([target.clone()]);
+        let whole = bytes.clone();
+        let mut seen = HashSet::from([Digest::of(&bytes)]);
         let mut available = Vec::new();
         let (mut level, mut depth) = match document {
             Document::Manifest(manifest) => {
-                let resolved = self.complete(source, name, &target, bytes, manifest).await?;
+                let resolved = self.complete(source, name, None, bytes, manifest).await?;
                 let fits = wanted.is_empty()
                     || wanted.iter().any(|w| select::distance(w, &resolved.image.platform).is_some());
                 if fits {
@@ -222,7 +246,7 @@ impl Client {
                         why: "an index is listed as a manifest".into(),
                     }));
                 };
-                return self.complete(source, name, &target, bytes, manifest).await;
+                return self.complete(source, name, Some(whole), bytes, manifest).await;
             }
             available.extend(level.iter().filter_map(Descriptor::platform).filter(|p| p.os != "unknown"));
             // Only where no manifest fits are indexes within the index looked into; each once, so that no loop is possible.
@@ -263,7 +287,7 @@ impl Client {
         let (headers, bytes) = self
             .body(source, &path, LIMITS.manifest, "a manifest")
             .await
-            .map_err(|error| absent(error, name))?;
+            .map_err(|error| self.absent(error, name))?;
         verified(&source.host, "manifest", &bytes, expected)?;
         let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let document = manifest::document(&bytes, header)
@@ -275,30 +299,33 @@ impl Client {
         &self,
         source: &Source,
         name: &Reference,
-        target: &Digest,
+        index: Option<Bytes>,
         bytes: Bytes,
         manifest: Manifest,
     ) -> Result<Resolved, RegistryError> {
         let path = format!("blobs/{}", manifest.config.digest);
         let (_, config) = self.body(source, &path, manifest.config.size, "a config").await?;
         verified(&source.host, "config", &config, Some(&manifest.config.digest))?;
-        let image = image_from(&bytes, &config, target)
+        let target = Digest::of(index.as_ref().unwrap_or(&bytes));
+        let image = image_from(&bytes, &config, &target)
             .map_err(|error| RegistryError::Manifest { name: name.to_string(), source: error })?;
-        Ok(Resolved { target: target.clone(), manifest: bytes, config, image, source: source.clone() })
+        Ok(Resolved { target, index, manifest: bytes, config, image, source: source.clone() })
     }
 
     /// A small document, whole, with retries.
-    async fn body(
+    pub(super) async fn body(
         &self,
         source: &Source,
         path: &str,
         limit: u64,
         what: &'static str,
     ) -> Result<(HeaderMap, Bytes), RegistryError> {
+        let access = Access::pull(&source.host, &source.repository);
         let mut attempt = 0;
         loop {
             let once = async {
-                let response = checked(&source.host, self.request(source, Method::GET, path, 0).await?)?;
+                let response = self.get(&access, Method::GET, path, 0).await?;
+                let response = checked(&source.host, response).await?;
                 let headers = response.headers().clone();
                 Ok((headers, limited(&source.host, response, limit, what).await?))
             };
@@ -317,156 +344,39 @@ impl Client {
         }
     }
 
-    /// One request, with a token if the registry demands one.
-    async fn request(
+    /// Asks for something of a repository.
+    async fn get(
         &self,
-        source: &Source,
+        access: &Access<'_>,
         method: Method,
         path: &str,
         offset: u64,
     ) -> Result<Response, RegistryError> {
-        let host = &source.host;
-        let api = if host == DEFAULT_REGISTRY { "registry-1.docker.io" } else { host };
-        let text = format!("{}://{api}/v2/{}/{path}", self.scheme(host), source.repository);
-        let url = Url::parse(&text)
-            .map_err(|_| RegistryError::Protocol { host: host.clone(), why: "its address is no URL" })?;
-        let key = (host.clone(), source.repository.clone());
-        let token = locked(&self.tokens).get(&key).cloned();
-        let response = self.follow(host, &method, url.clone(), offset, token.as_deref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+        let url = self.api(access.host, &format!("{}/{path}", access.repository))?;
+        let mut call = Call::new(method, url).with(ACCEPT, ACCEPTED);
+        if offset > 0 {
+            call = call.with(RANGE, &format!("bytes={offset}-"));
         }
-        let header = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-        let Some(challenge) = header.and_then(auth::challenge) else { return Ok(response) };
-        let token = self.token(source, &challenge, &url).await?;
-        locked(&self.tokens).insert(key, token.clone());
-        self.follow(host, &method, url, offset, Some(&token)).await
+        self.request(access, &call).await
     }
 
-    /// Follows redirects; the token goes to the registry's own origin only.
-    async fn follow(
-        &self,
-        host: &str,
-        method: &Method,
-        mut url: Url,
-        offset: u64,
-        token: Option<&str>,
-    ) -> Result<Response, RegistryError> {
-        let protocol = |why| RegistryError::Protocol { host: host.to_owned(), why };
-        let origin = url.origin();
-        for _ in 0..=REDIRECTS {
-            let mut request =
-                self.transport(host, &url)?.request(method.clone(), url.clone()).header(ACCEPT, ACCEPTED);
-            if let Some(token) = token.filter(|_| url.origin() == origin) {
-                request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-            }
-            if offset > 0 {
-                request = request.header(RANGE, format!("bytes={offset}-"));
-            }
-            let response = request.send().await.map_err(|error| failed(host, error))?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
-            }
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let next = location
-                .and_then(|text| url.join(text).ok())
-                .ok_or_else(|| protocol("a redirect to nowhere"))?;
-            let downgrade = url.scheme() == "https" && next.scheme() != "https";
-            if downgrade || !matches!(next.scheme(), "http" | "https") {
-                return Err(protocol("it redirects from HTTPS to something less"));
-            }
-            url = next;
+    /// What "no" means when it is a name that was asked for.
+    pub(super) fn absent(&self, error: RegistryError, name: &Reference) -> RegistryError {
+        match error {
+            RegistryError::Status { status: 404, .. } => RegistryError::NotFound { name: name.to_string() },
+            RegistryError::Status { status: 401 | 403, .. } => RegistryError::Denied {
+                name: name.familiar_name(),
+                host: name.registry().to_owned(),
+                trouble: locked(&self.trouble).clone(),
+            },
+            error => error,
         }
-        Err(protocol("it redirects in circles"))
-    }
-
-    /// An anonymous token for pulling.
-    async fn token(
-        &self,
-        source: &Source,
-        challenge: &auth::Challenge,
-        registry: &Url,
-    ) -> Result<String, RegistryError> {
-        let protocol = |why| RegistryError::Protocol { host: source.host.clone(), why };
-        let mut realm = Url::parse(&challenge.realm).map_err(|_| protocol("its token service is no URL"))?;
-        if realm.scheme() != "https" && (realm.scheme() != "http" || registry.scheme() == "https") {
-            return Err(protocol("its token service is not spoken to in HTTPS"));
-        }
-        if let Some(service) = &challenge.service {
-            realm.query_pairs_mut().append_pair("service", service);
-        }
-        realm.query_pairs_mut().append_pair("scope", &format!("repository:{}:pull", source.repository));
-        let response = self.follow(&source.host, &Method::GET, realm, 0, None).await?;
-        let bytes = limited(&source.host, checked(&source.host, response)?, TOKEN_MAX, "a token").await?;
-        let value: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|_| protocol("its token is no JSON"))?;
-        let token =
-            value.get("token").or_else(|| value.get("access_token")).and_then(serde_json::Value::as_str);
-        let token = token.filter(|token| token.bytes().all(|b| b.is_ascii_graphic()));
-        token.map(str::to_owned).ok_or_else(|| protocol("its token service gives no token"))
-    }
-
-    fn scheme(&self, host: &str) -> &'static str {
-        let registry = self.registries.get(host);
-        let plain =
-            registry.is_some_and(|r| r.insecure) || (is_loopback(host) && !registry.is_some_and(|r| r.tls));
-        if plain { "http" } else { "https" }
-    }
-
-    /// The HTTP client for one hop of an exchange with registry `host`.
-    fn transport(&self, host: &str, url: &Url) -> Result<reqwest::Client, RegistryError> {
-        let loopback = url.host_str().is_some_and(is_loopback);
-        let plain = url.scheme() == "http";
-        let key = (if plain { String::new() } else { host.to_owned() }, loopback);
-        if let Some(found) = locked(&self.transports).get(&key) {
-            return Ok(found.clone());
-        }
-        let setup = |source| RegistryError::Setup { host: host.to_owned(), source };
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("umiak/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .read_timeout(self.idle);
-        if loopback {
-            builder = builder.no_proxy();
-        }
-        if plain {
-            // Without this the system's certificates would be loaded, which costs milliseconds and fails where there are none.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(path) = self.registries.get(host).and_then(|registry| registry.ca_file.as_ref()) {
-            let pem =
-                std::fs::read(path).map_err(|source| RegistryError::CaFile { path: path.clone(), source })?;
-            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&pem).map_err(setup)?);
-        }
-        let client = builder.build().map_err(setup)?;
-        locked(&self.transports).insert(key, client.clone());
-        Ok(client)
     }
 }
 
 /// A poisoned lock only says that another thread panicked; these maps are whole at any time.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Waiting before attempt `attempt + 1`: half a second, doubled each time, up to as much again by chance; or what the
-/// registry asks for.
-pub(super) fn pause(attempt: u32, error: &RegistryError) -> Duration {
-    if let RegistryError::RateLimited { retry_after: Some(seconds), .. } = error {
-        return Duration::from_secs(*seconds);
-    }
-    let base = 250_u64 << attempt.min(5);
-    // The seed of a hash map is chance enough for this, and needs no crate.
-    let chance = std::hash::RandomState::new().build_hasher().finish();
-    Duration::from_millis(base + chance % base)
 }
 
 fn mirrored(name: &Reference, failures: &[String], error: RegistryError) -> RegistryError {
@@ -476,51 +386,7 @@ fn mirrored(name: &Reference, failures: &[String], error: RegistryError) -> Regi
     RegistryError::Mirrors { name: name.to_string(), mirrors: failures.join("; "), source: Box::new(error) }
 }
 
-/// What "no" means when it is a name that was asked for.
-fn absent(error: RegistryError, name: &Reference) -> RegistryError {
-    match error {
-        RegistryError::Status { status: 404, .. } => RegistryError::NotFound { name: name.to_string() },
-        RegistryError::Status { status: 401 | 403, .. } => {
-            RegistryError::Denied { name: name.familiar_name() }
-        }
-        error => error,
-    }
-}
-
-fn checked(host: &str, response: Response) -> Result<Response, RegistryError> {
-    let (host, status) = (host.to_owned(), response.status());
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        let header = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        return Err(RegistryError::RateLimited {
-            host,
-            retry_after: header.and_then(|text| text.parse().ok()),
-        });
-    }
-    if status.is_success() {
-        Ok(response)
-    } else {
-        Err(RegistryError::Status { host, status: status.as_u16() })
-    }
-}
-
-async fn limited(
-    host: &str,
-    mut response: Response,
-    limit: u64,
-    what: &'static str,
-) -> Result<Bytes, RegistryError> {
-    let too_large = || RegistryError::TooLarge { host: host.to_owned(), what, limit };
-    let mut all = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(host, error))? {
-        all.extend_from_slice(&chunk);
-        if all.len() as u64 > limit {
-            return Err(too_large());
-        }
-    }
-    Ok(all.into())
-}
-
-fn verified(
+pub(super) fn verified(
     host: &str,
     what: &'static str,
     bytes: &[u8],
@@ -536,32 +402,4 @@ fn verified(
         }),
         _ => Ok(()),
     }
-}
-
-/// Sorts a failure of the HTTP library by what a user can do about it.
-fn failed(host: &str, error: reqwest::Error) -> RegistryError {
-    let (host, source) = (host.to_owned(), error.without_url());
-    if is_tls(&source) {
-        RegistryError::Tls { host, source }
-    } else if source.is_connect() {
-        RegistryError::Unreachable { host, source }
-    } else if source.is_timeout() {
-        RegistryError::TimedOut { host, source }
-    } else {
-        RegistryError::Cut { host, source }
-    }
-}
-
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

@@ -3,7 +3,8 @@
 use std::io;
 
 use super::RegistryError;
-use super::client::{Client, Source, pause};
+use super::client::{Client, Source};
+use super::exchange::pause;
 use crate::model::Digest;
 
 /// How often in a row a download may fail without a single byte of progress.
@@ -79,6 +80,7 @@ impl Client {
         while let Some(bytes) = stream.chunk().await? {
             sink.write(&bytes).map_err(write)?;
             progress(sink.offset());
+            self.inwards.take(bytes.len()).await;
         }
         Ok(())
     }

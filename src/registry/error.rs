@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::ManifestError;
+use super::exchange::PATIENCE;
 use crate::model::{Digest, ErrorKind, Kind, Platform};
 
 /// A failed exchange with a registry.
@@ -11,6 +12,34 @@ pub enum RegistryError {
     /// The repository is unknown or private: registries do not say which.
     #[error("pull access denied for {name}, repository does not exist or may require 'docker login'")]
     Denied {
+        /// The repository, in familiar form.
+        name: String,
+        /// Its registry.
+        host: String,
+        /// Why credentials could not be had.
+        trouble: Option<String>,
+    },
+    /// The registry wants to know who pushes, or does not let them.
+    #[error("denied: requested access to the resource is denied: pushing to {name}{}", told(said))]
+    PushDenied {
+        /// The repository, in familiar form.
+        name: String,
+        /// Its registry.
+        host: String,
+        /// The registry's own words.
+        said: String,
+        /// Why credentials could not be had.
+        trouble: Option<String>,
+    },
+    /// The credentials are not those of anybody there.
+    #[error("login attempt to {host} failed: unauthorized: incorrect username or password")]
+    LoginRefused {
+        /// The registry.
+        host: String,
+    },
+    /// The registry knows no such repository.
+    #[error("repository {name} not found: name unknown")]
+    NoRepository {
         /// The repository, in familiar form.
         name: String,
     },
@@ -73,12 +102,28 @@ pub enum RegistryError {
         retry_after: Option<u64>,
     },
     /// It answers with an error.
-    #[error("registry {host} answers with HTTP status {status}")]
+    #[error("registry {host} answers with HTTP status {status}{}", told(said))]
     Status {
         /// The registry.
         host: String,
         /// The status.
         status: u16,
+        /// What it says is wrong.
+        said: String,
+    },
+    /// It takes nothing more of an upload.
+    #[error("registry {host} is too slow: it takes no more bytes")]
+    Stalled {
+        /// The registry.
+        host: String,
+    },
+    /// It loses what was uploaded, again and again.
+    #[error("registry {host} loses uploads of blob {digest}")]
+    UploadLost {
+        /// The registry.
+        host: String,
+        /// The blob.
+        digest: Digest,
     },
     /// Its answer is not what the protocol asks for.
     #[error("registry {host} breaks the protocol: {why}")]
@@ -161,6 +206,14 @@ pub enum RegistryError {
         #[source]
         source: std::io::Error,
     },
+    /// `certs.d` has a client certificate without its key.
+    #[error("missing key `{}` for client certificate `{}`", key.display(), certificate.display())]
+    KeyMissing {
+        /// The certificate.
+        certificate: PathBuf,
+        /// Where its key should be.
+        key: PathBuf,
+    },
     /// The HTTP client cannot be set up, for want of system certificates or because a PEM file is bad.
     #[error("cannot set up HTTP for registry {host}")]
     Setup {
@@ -185,8 +238,8 @@ impl RegistryError {
     /// Whether the same request may well succeed a moment later.
     pub(super) fn passes(&self) -> bool {
         match self {
-            Self::TimedOut { .. } | Self::Cut { .. } | Self::Short { .. } => true,
-            Self::RateLimited { retry_after, .. } => retry_after.is_none_or(|seconds| seconds <= 30),
+            Self::TimedOut { .. } | Self::Cut { .. } | Self::Short { .. } | Self::Stalled { .. } => true,
+            Self::RateLimited { retry_after, .. } => retry_after.is_none_or(|seconds| seconds <= PATIENCE),
             Self::Status { status, .. } => *status >= 500,
             _ => false,
         }
@@ -196,19 +249,27 @@ impl RegistryError {
 impl Kind for RegistryError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Denied { .. } | Self::NotFound { .. } | Self::BlobNotFound { .. } => ErrorKind::NotFound,
+            Self::Denied { .. }
+            | Self::NotFound { .. }
+            | Self::NoRepository { .. }
+            | Self::BlobNotFound { .. } => ErrorKind::NotFound,
             Self::Platform { .. } => ErrorKind::Unsupported,
             Self::Manifest { source, .. } => source.kind(),
             Self::Mirrors { source, .. } => source.kind(),
-            Self::Status { status: 401, .. } => ErrorKind::Unauthorized,
-            Self::Status { status: 403, .. } => ErrorKind::Forbidden,
-            Self::CaFile { .. } | Self::TooLarge { .. } | Self::WrongDigest { .. } => ErrorKind::InvalidInput,
+            Self::LoginRefused { .. } | Self::Status { status: 401, .. } => ErrorKind::Unauthorized,
+            Self::PushDenied { .. } | Self::Status { status: 403, .. } => ErrorKind::Forbidden,
+            Self::CaFile { .. }
+            | Self::KeyMissing { .. }
+            | Self::TooLarge { .. }
+            | Self::WrongDigest { .. } => ErrorKind::InvalidInput,
             Self::Write { .. }
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Cut { .. }
             | Self::RateLimited { .. }
             | Self::Status { .. }
+            | Self::Stalled { .. }
+            | Self::UploadLost { .. }
             | Self::Short { .. }
             | Self::Tls { .. }
             | Self::Setup { .. }
@@ -218,6 +279,16 @@ impl Kind for RegistryError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::Denied { host, trouble, .. } | Self::PushDenied { host, trouble, .. } => {
+                let login = format!("`umiak login {host}` if the repository is not for everybody");
+                trouble.clone().into_iter().chain([login]).collect()
+            }
+            Self::KeyMissing { .. } => vec!["authorities to trust have names that end in `.crt`".into()],
+            Self::Setup { .. } => vec![
+                "HTTPS needs the system's certificates (package `ca-certificates`, or SSL_CERT_FILE), or a `ca-file` for the \
+                 registry"
+                    .into(),
+            ],
             Self::Unreachable { .. } => vec!["is the registry running, and the network up?".into()],
             Self::Tls { host, .. } => vec![format!(
                 "a registry with its own certificates needs `ca-file` in [registries.\"{host}\"], \
@@ -244,4 +315,8 @@ fn list(platforms: &[Platform]) -> String {
         return "none".into();
     }
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn told(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
 }

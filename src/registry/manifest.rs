@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::{Digest, DigestError, ErrorKind, Kind, Platform};
@@ -57,7 +57,7 @@ pub struct Descriptor {
 }
 
 /// A platform as an index spells it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WirePlatform {
     /// `os`
     #[serde(default)]
@@ -68,6 +68,12 @@ pub struct WirePlatform {
     /// `variant`
     #[serde(default)]
     pub variant: Option<String>,
+    /// `os.version`
+    #[serde(default, rename = "os.version")]
+    pub os_version: Option<String>,
+    /// `os.features`
+    #[serde(default, rename = "os.features")]
+    pub os_features: Vec<String>,
 }
 
 impl Descriptor {
@@ -90,6 +96,7 @@ pub(super) struct Manifest {
 
 /// What a tag or digest may point to.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
 pub(super) enum Document {
     Index(Vec<Descriptor>),
     Manifest(Manifest),

@@ -2,6 +2,7 @@
 //!
 //! The only place that speaks HTTP. [`Client::resolve`] asks a registry, its mirrors first, for the manifest and config of
 //! the platform wanted; [`download`](Client::download) fetches a blob into a [`Sink`], continuing across cut connections.
+//! [`upload`](Client::upload) and [`put_manifest`](Client::put_manifest) are the way back, [`credentials`] is who we are.
 //! [`image_from`] and [`select`] are pure, so that archives are read by the same rules.
 //!
 //! Invariants: nothing a registry says is believed before its digest is checked; every body has a limit; redirects are
@@ -12,19 +13,32 @@
 //! can be added from outside. `reqwest` is what it is built on itself.
 
 mod auth;
+mod catalog;
 mod client;
+pub mod credentials;
 mod download;
 mod error;
+mod exchange;
 mod image;
+mod index;
 mod manifest;
+mod secret;
 mod select;
+mod throttle;
+mod trust;
+mod upload;
 
+pub use auth::LoggedIn;
+pub use catalog::{Hit, Tags};
 pub use client::{BlobStream, Client, Resolved, Source};
 pub use download::Sink;
 pub use error::RegistryError;
 pub use image::image_from;
-pub use manifest::{Descriptor, LIMITS, Limits, ManifestError};
+pub use index::{Found, IndexEntry, Kept, entries, index, media_type};
+pub use manifest::{Descriptor, LIMITS, Limits, ManifestError, WirePlatform};
+pub use secret::Secret;
 pub use select::select;
+pub use upload::{Outgoing, Placed};
 
 #[cfg(test)]
 mod tests;

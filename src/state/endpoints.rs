@@ -341,6 +341,17 @@ impl Database {
         self.write("take back a container's addresses", Durable::Process, |t| release(t, container))
     }
 
+    /// The networks on which somebody has an address.
+    pub fn active_networks(&self) -> Result<Vec<Network>, StateError> {
+        self.read("list networks in use", |c| {
+            super::networks::select(
+                c,
+                "WHERE id IN (SELECT network FROM endpoints WHERE mac IS NOT NULL) ORDER BY name",
+                [],
+            )
+        })
+    }
+
     /// The containers that have addresses or ports.
     pub fn network_holders(&self) -> Result<Vec<ContainerId>, StateError> {
         self.read("list who has addresses", |c| {

@@ -49,7 +49,10 @@ pub enum StateError {
         text: String,
     },
     /// The name belongs to another container.
-    #[error("the container name `{name}` is in use by container {}", holder.short())]
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) \
+         that container to be able to reuse that name."
+    )]
     NameTaken {
         /// The name.
         name: String,

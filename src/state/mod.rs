@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod images;
 mod leases;
+mod lists;
 mod networks;
 mod schema;
 mod usage;

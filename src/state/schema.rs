@@ -102,6 +102,11 @@ CREATE TRIGGER container_gone AFTER DELETE ON containers BEGIN
     UPDATE image_use SET used = unixepoch('subsec') WHERE image = OLD.image;
 END;
 ",
+    "
+CREATE TABLE manifest_lists (
+    name TEXT NOT NULL, reference TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, reference)
+) WITHOUT ROWID;
+",
 ];
 
 /// The version that this program reads and writes.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::endpoint::{self, Connection};
 use super::protocol::{
-    AttachOrder, Event, ExecOrder, Frame, Launch, ProtocolError, Request, StopOrder, UpdateOrder,
+    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, ProtocolError, Request, StopOrder,
+    UpdateOrder,
 };
 use super::{ROLE, SupervisorError};
 use crate::executor::{Exit, Stats};
@@ -218,6 +219,11 @@ impl Remote {
     /// Changes limits and the restart policy.
     pub fn update(&mut self, order: UpdateOrder) -> Result<(), SupervisorError> {
         self.ask(&Request::Update(Box::new(order))).map(drop)
+    }
+
+    /// Connects the container with a network, or disconnects it.
+    pub fn network(&mut self, order: NetworkOrder) -> Result<(), SupervisorError> {
+        self.ask(&Request::Network(Box::new(order))).map(drop)
     }
 
     /// What the container uses; `None` when it has just ended.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::{Exit, Joins, Mount, Process, Root, Stats, WindowSize};
-use crate::model::{Container, ErrorKind, Resources, RestartPolicy};
+use crate::model::{Container, EndpointSettings, ErrorKind, Resources, RestartPolicy};
 
 /// The largest payload, in bytes.
 ///
@@ -92,6 +92,24 @@ pub struct UpdateOrder {
     pub restart: Option<RestartPolicy>,
 }
 
+/// A wish that a container's networks change while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkOrder {
+    /// One more.
+    Connect {
+        /// Its id.
+        network: String,
+        /// What is asked of it.
+        settings: EndpointSettings,
+    },
+    /// One less.
+    Disconnect {
+        /// Its id.
+        network: String,
+    },
+}
+
 /// A failure that crossed the process boundary: its class, its chain as text, and what to try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -140,6 +158,8 @@ pub enum Request {
     Stats,
     /// Tell what runs in it.
     Processes,
+    /// Connect it with a network, or disconnect it.
+    Network(Box<NetworkOrder>),
 }
 
 /// What a supervisor says.
@@ -243,6 +263,7 @@ impl Frame for Request {
             Self::Update(order) => (12, serde_json::to_vec(order)?),
             Self::Stats => (13, Vec::new()),
             Self::Processes => (14, Vec::new()),
+            Self::Network(order) => (15, serde_json::to_vec(order)?),
         })
     }
 
@@ -262,6 +283,7 @@ impl Frame for Request {
             12 => Self::Update(serde_json::from_slice(&payload)?),
             13 => Self::Stats,
             14 => Self::Processes,
+            15 => Self::Network(serde_json::from_slice(&payload)?),
             other => return Err(ProtocolError::Type(other)),
         })
     }
@@ -318,6 +340,7 @@ mod tests {
             Request::Update(Box::new(UpdateOrder { resources: Resources::default(), restart: None })),
             Request::Stats,
             Request::Processes,
+            Request::Network(Box::new(NetworkOrder::Disconnect { network: "x".into() })),
         ];
         for frame in &sent {
             frame.send(&mut wire).unwrap();

@@ -1,8 +1,11 @@
 //! The engine through its real binary: every test has a root and a run folder of its own and leaves nothing on the host.
 
 mod cli;
+mod differential;
 mod executor;
 mod image;
+mod network;
+mod registry;
 mod rootless;
 mod security;
 mod store;

@@ -4,7 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::netlink::{Answer, CREATE, DUMP, EXCL, Messages, Socket, attributes, read_number, read_text};
+use super::netlink::{
+    Answer, CREATE, DUMP, EXCL, Messages, REPLACE, Socket, attributes, read_number, read_text,
+};
 
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -210,6 +212,17 @@ pub(super) fn configure(
     messages.begin(NEWLINK, 0, &link(index, UP, UP));
     for gateway in gateways {
         messages.begin(NEWROUTE, CREATE | EXCL, &route(family(*gateway)));
+        messages.attribute(RTA_GATEWAY, &octets(*gateway));
+        messages.number(RTA_OIF, index);
+    }
+    socket.ask(&messages).map(drop)
+}
+
+/// Sends everything else over a link, in place of whatever did before.
+pub(super) fn replace_routes(socket: &Socket, index: u32, gateways: &[IpAddr]) -> io::Result<()> {
+    let mut messages = Messages::default();
+    for gateway in gateways {
+        messages.begin(NEWROUTE, CREATE | REPLACE, &route(family(*gateway)));
         messages.attribute(RTA_GATEWAY, &octets(*gateway));
         messages.number(RTA_OIF, index);
     }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 pub use links::Prefix;
 use netlink::Socket;
-pub use nft::{BridgeRules, PortRule, Rules, TABLE, generation, replace};
+pub use nft::{BridgeRules, PortRule, Rules, generation, replace};
 
 /// A change of the host's network that was refused.
 #[derive(Debug, thiserror::Error)]
@@ -213,6 +213,28 @@ impl Namespace {
             Ok(())
         });
         inside.map_err(failed("giving addresses to", "the container"))
+    }
+}
+
+impl Namespace {
+    /// Sends everything else over a device that is there, to these gateways.
+    pub fn route(&self, there: &str, gateways: &[IpAddr]) -> Result<(), NetError> {
+        let route = || {
+            let socket = Socket::route()?;
+            let found = links::find(&socket, there)?.ok_or(io::ErrorKind::NotFound)?;
+            links::configure(&socket, found.index, &[], gateways)
+        };
+        self.run(route).map_err(failed("changing the default route to", there))
+    }
+
+    /// The same, in place of whatever default routes there are.
+    pub fn replace_route(&self, there: &str, gateways: &[IpAddr]) -> Result<(), NetError> {
+        let route = || {
+            let socket = Socket::route()?;
+            let found = links::find(&socket, there)?.ok_or(io::ErrorKind::NotFound)?;
+            links::replace_routes(&socket, found.index, gateways)
+        };
+        self.run(route).map_err(failed("changing the default route to", there))
     }
 }
 

@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
+/// With creating requests: instead of what is there.
+pub(super) const REPLACE: u16 = 0x100;
 /// With creating requests: only if there is none.
 pub(super) const EXCL: u16 = 0x200;
 /// Make it.

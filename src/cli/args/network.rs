@@ -172,7 +172,7 @@ pub fn asked(networks: &[EndpointSettings], plain: &Plain<'_>) -> Result<Asked, 
 }
 
 /// Takes the plain flags over into what is asked of the first network.
-fn take(first: &mut EndpointSettings, plain: &Plain<'_>, links: &[Link]) -> Result<(), NetworkError> {
+pub fn take(first: &mut EndpointSettings, plain: &Plain<'_>, links: &[Link]) -> Result<(), NetworkError> {
     let conflict = |flag: &str, what: &str| {
         refuse(format!("conflicting options: cannot specify both --{flag} and per-network {what}"))
     };
@@ -279,3 +279,11 @@ pub fn options(given: &[String]) -> BTreeMap<String, String> {
 #[cfg(test)]
 #[path = "network_tests.rs"]
 mod tests;
+
+/// `--allow-net`: a rule of the sandbox's, kept as given.
+pub(in crate::cli) fn destination(text: &str) -> Result<String, Refused> {
+    match text.parse::<crate::executor::wasm::Target>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(Refused::text(format!("invalid destination: {error}"))),
+    }
+}

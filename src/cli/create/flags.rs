@@ -23,6 +23,9 @@ pub(in crate::cli) struct Flags {
     /// Add a custom host-to-IP mapping (host:ip)
     #[arg(long, value_name = "list", allow_hyphen_values = true, value_parser = network::extra_host)]
     pub(in crate::cli) add_host: Vec<ExtraHost>,
+    /// Let a Wasm guest connect to a host (*|name|address|network) and port (host[:port[-port]])
+    #[arg(long, value_name = "list", allow_hyphen_values = true, value_parser = network::destination)]
+    pub(in crate::cli) allow_net: Vec<String>,
     /// Add an annotation to the container (passed through to the OCI runtime)
     #[arg(long, value_name = "map", allow_hyphen_values = true)]
     pub(in crate::cli) annotation: Vec<String>,
@@ -107,6 +110,9 @@ pub(in crate::cli) struct Flags {
     /// Expose a port or a range of ports
     #[arg(long, value_name = "list", allow_hyphen_values = true)]
     pub(in crate::cli) expose: Vec<String>,
+    /// Let a Wasm guest carry out so many instructions, and trap it then (0 to disable)
+    #[arg(long, value_name = "uint", value_parser = clap::value_parser!(u64))]
+    pub(in crate::cli) fuel: Option<u64>,
     /// Add additional groups to join
     #[arg(long, value_name = "list", allow_hyphen_values = true)]
     pub(in crate::cli) group_add: Vec<String>,
@@ -437,6 +443,7 @@ impl Flags {
             network::asked(&self.network, &plain).map_err(Fault::value)?;
         host.ports = self.publish.iter().flat_map(|one| one.0.iter().cloned()).collect();
         host.publish_all = self.publish_all;
+        host.allow_net.clone_from(&self.allow_net);
         host.dns.clone_from(&self.dns);
         host.dns_options.clone_from(&self.dns_option);
         host.dns_search.clone_from(&self.dns_search);
@@ -500,6 +507,7 @@ impl Flags {
                 .trim_start_matches('/')
                 .to_owned(),
             stop_timeout: self.stop_timeout,
+            fuel: self.fuel.filter(|fuel| *fuel > 0),
             annotations: supervise::map(&self.annotation),
             container_id_file: self
                 .cidfile

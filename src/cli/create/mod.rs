@@ -13,7 +13,7 @@ use super::output::Printer;
 use super::progress::{Shown, Target};
 use crate::engine::Engine;
 use crate::engine::progress::{Progress, Silent};
-use crate::model::Container;
+use crate::model::{Container, NetworkMode};
 
 pub(super) use flags::{Flags, Limits, resources};
 
@@ -52,6 +52,14 @@ pub(super) fn create(
     let shown = Shown::new(printer, Target::Err);
     let progress: &dyn Progress = if flags.quiet { &Silent } else { &shown };
     let (container, _) = engine.create(&options, progress)?;
+    if container.host.network == NetworkMode::Host
+        && (!options.host.ports.is_empty() || options.host.publish_all)
+    {
+        printer.line_err("WARNING: Published ports are discarded when using host network mode")?;
+    }
+    for warning in engine.discarded(&container) {
+        printer.line_err(format!("WARNING: {warning}"))?;
+    }
     if let Some(path) = &flags.cidfile {
         let written =
             File::create_new(path).and_then(|mut file| file.write_all(container.id.as_str().as_bytes()));

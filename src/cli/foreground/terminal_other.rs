@@ -19,3 +19,17 @@ impl Raw {
 pub(in crate::cli) fn size() -> Option<WindowSize> {
     None
 }
+
+/// Typing without being shown: not here.
+#[derive(Debug)]
+pub(in crate::cli) struct NoEcho;
+
+impl NoEcho {
+    /// Refused: a password would be shown on the screen.
+    pub(in crate::cli) fn enter() -> std::io::Result<Self> {
+        Err(std::io::Error::new(
+            std::io::ErrorKind::Unsupported,
+            "hiding what is typed is not supported on this system: use --password-stdin",
+        ))
+    }
+}

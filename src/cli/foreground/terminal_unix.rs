@@ -32,6 +32,29 @@ impl Drop for Raw {
     }
 }
 
+/// What is typed on standard input is not shown, until dropped; signals of the terminal work as ever.
+#[derive(Debug)]
+pub(in crate::cli) struct NoEcho(Termios);
+
+impl NoEcho {
+    /// Stops showing what is typed.
+    pub(in crate::cli) fn enter() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let before = termios::tcgetattr(&stdin)?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &hidden)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        // A terminal that has gone away needs no restoring.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
 /// The size of the user's terminal.
 pub(in crate::cli) fn size() -> Option<WindowSize> {
     let size = termios::tcgetwinsize(io::stdout()).or_else(|_| termios::tcgetwinsize(io::stdin())).ok()?;

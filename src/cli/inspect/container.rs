@@ -11,9 +11,10 @@ use super::document::{list, moment, set};
 use super::network;
 use crate::cli::output::human;
 use crate::engine::Connections;
+use crate::executor::wasm;
 use crate::model::{
     Container, ExecutorChoice, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount,
-    MountSource, NamespaceMode, Propagation, RestartPolicy, UserNamespace,
+    MountSource, NamespaceMode, NetworkMode, Propagation, RestartPolicy, UserNamespace,
 };
 
 /// What docker hides and protects of `/proc` and `/sys`.
@@ -73,11 +74,35 @@ pub(super) fn container(
         "Config": config(container),
         "NetworkSettings": network::settings(container, alive, connections),
     });
+    if container.executor.name == wasm::NAME
+        && let Some(fields) = document.as_object_mut()
+    {
+        fields.insert("Grants".to_owned(), grants(container));
+    }
     if let (Some((own, all)), Some(fields)) = (sizes, document.as_object_mut()) {
         fields.insert("SizeRw".to_owned(), own.into());
         fields.insert("SizeRootFs".to_owned(), all.into());
     }
     document
+}
+
+/// Everything that a Wasm program was given; what is not here it has not.
+fn grants(container: &Container) -> Value {
+    let host = &container.host;
+    let root = json!({ "Path": "/", "ReadOnly": host.read_only });
+    let mounts = host.mounts.iter().map(|one| json!({ "Path": one.target, "ReadOnly": one.read_only }));
+    let everywhere = host.network == NetworkMode::Host;
+    let connect =
+        if everywhere && host.allow_net.is_empty() { vec!["*".to_owned()] } else { host.allow_net.clone() };
+    let listen: Vec<_> = host.ports.iter().map(|port| json!(port.container)).collect();
+    json!({
+        "Directories": std::iter::once(root).chain(mounts).collect::<Vec<_>>(),
+        "Environment": container.config.env.len(),
+        "Connect": connect,
+        "Listen": if everywhere { json!("*") } else { json!(listen) },
+        "Memory": host.resources.memory,
+        "Fuel": host.fuel,
+    })
 }
 
 /// Which executor runs it and why; the installed program where it drives one.

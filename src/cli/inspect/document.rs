@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::engine::ImageView;
+use crate::executor::wasm::{self, Contents, Need, Role};
 use crate::model::Timestamp;
 use crate::reference::Reference;
 
@@ -31,8 +32,34 @@ pub(super) fn set(items: &[String]) -> Value {
     items.iter().map(|item| (item.clone(), json!({}))).collect::<Map<_, _>>().into()
 }
 
+/// What a Wasm program is; `Grants` are the flags without which it cannot do what it may ask for.
+fn wasm(program: &Contents) -> Value {
+    let names = |items: &[wasm::Item]| items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+    let flag = |need: &Need| match need {
+        Need::Serve => "--publish HOST_PORT:PORT",
+        Need::Requests => "--allow-net HOST:PORT (outgoing requests)",
+        Need::Sockets => "--allow-net HOST:PORT (sockets)",
+    };
+    json!({
+        "Kind": match program.kind {
+            wasm::Kind::CoreP1 => "module",
+            wasm::Kind::ComponentP2 => "component",
+        },
+        "Role": match program.role {
+            Role::Command => "command",
+            Role::Server => "server",
+            Role::Library => "library",
+        },
+        "Wasi": program.wasi,
+        "Imports": names(&program.imports),
+        "Exports": names(&program.exports),
+        "Missing": program.missing,
+        "Grants": program.needs.iter().map(flag).collect::<Vec<_>>(),
+    })
+}
+
 /// The document of an image.
-pub(super) fn image(view: &ImageView) -> Value {
+pub(super) fn image(view: &ImageView, program: Option<&Contents>) -> Value {
     let image = &view.image;
     let config = &image.config;
     let names: Vec<Reference> = view.names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -63,6 +90,7 @@ pub(super) fn image(view: &ImageView) -> Value {
         "Os": image.platform.os,
         "PublishedPlatform": image.platform_as_published,
         "Packaging": image.packaging,
+        "Wasm": program.map_or(Value::Null, wasm),
         "Size": image.unpacked_size,
         "DistributedSize": image.distributed_size(),
         "RootFS": { "Type": "layers", "Layers": layers },

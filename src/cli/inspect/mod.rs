@@ -27,7 +27,7 @@ struct Names {
 #[derive(Debug, Args)]
 #[command(help_template = super::HELP, override_usage = "umiak inspect [OPTIONS] NAME|ID [NAME|ID...]", args_override_self = true)]
 pub(super) struct Inspect {
-    /// Only inspect objects of the given type (container, image)
+    /// Only inspect objects of the given type (container, image, network)
     #[arg(long = "type", value_name = "string")]
     kind: Option<String>,
     #[command(flatten)]
@@ -95,6 +95,7 @@ fn document(engine: &Engine, object: &Object) -> Result<Value, Fault> {
             let connections = engine.connections(&view.container.id)?;
             container::container(&view.container, view.alive, &log, &connections, None)
         }
-        Object::Image(view) => document::image(view),
+        Object::Image(view) => document::image(view, engine.wasm_contents(&view.image)?.as_ref()),
+        Object::Network(view) => super::network::document(view),
     })
 }

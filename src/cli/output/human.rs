@@ -61,9 +61,14 @@ pub fn ellipsis(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A command as `ps` shows it: in quotes, cut at 20 characters unless all of it is wanted.
+/// A command as `ps` shows it: in quotes, cut at 20 characters unless all of it is wanted. As with docker, arguments with a
+/// blank in them have quotes of their own.
 pub fn command(args: &[String], all: bool) -> String {
-    let joined = args.join(" ");
+    let word = |(at, arg): (usize, &String)| match at {
+        1.. if arg.contains(' ') => format!("'{arg}'"),
+        _ => arg.clone(),
+    };
+    let joined = args.iter().enumerate().map(word).collect::<Vec<_>>().join(" ");
     let shown = if all { joined } else { ellipsis(&joined, 20) };
     serde_json::Value::String(shown).to_string()
 }
@@ -153,8 +158,8 @@ mod tests {
     #[test]
     fn commands_are_quoted_and_cut() {
         let args = ["/bin/sh", "-c", "echo \"a b\" there"].map(str::to_owned);
-        assert_eq!(command(&args, false), r#""/bin/sh -c echo \"a …""#);
-        assert_eq!(command(&args, true), r#""/bin/sh -c echo \"a b\" there""#);
+        assert_eq!(command(&args, false), r#""/bin/sh -c 'echo \"a…""#);
+        assert_eq!(command(&args, true), r#""/bin/sh -c 'echo \"a b\" there'""#);
         assert_eq!(inert("a\u{1b}[31m\n"), "a\u{fffd}[31m\u{fffd}");
     }
 }

@@ -11,6 +11,7 @@
 mod documents;
 pub mod error;
 pub mod human;
+pub mod ports;
 mod printer;
 pub mod table;
 pub mod template;

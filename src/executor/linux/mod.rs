@@ -11,7 +11,7 @@
 mod exec;
 mod failure;
 mod inside;
-mod mounts;
+pub(super) mod mounts;
 mod namespaces;
 mod pause;
 mod plan;
@@ -31,7 +31,7 @@ use task::LinuxTask;
 
 pub(in crate::executor) use failure::not_created;
 pub(in crate::executor) use plan::{environment, plan as plan_of};
-pub(in crate::executor) use resources::{limits, processes, stats};
+pub(in crate::executor) use resources::{changes, processes, stats};
 pub(in crate::executor) use task::Pty;
 
 /// The executor's name.
@@ -49,7 +49,7 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
     // What a crash leaves is found by the container's id, in the engine's own parent group alone.
-    let lacking = [Want::CgroupParent, Want::Networks, Want::Publish];
+    let lacking = [Want::CgroupParent, Want::Destinations, Want::Fuel];
     match workload.wants.iter().find(|want| lacking.contains(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),

@@ -14,7 +14,7 @@ fn propagation(wish: model::Propagation) -> Propagation {
 }
 
 /// One mount of the user's in the runtime's words. Memory is `noexec` unless told otherwise, as docker's is.
-fn mount(wish: &executor::Mount) -> Mount {
+pub(in crate::executor) fn mount(wish: &executor::Mount) -> Mount {
     match wish {
         executor::Mount::Bind { source, target, read_only, recursive, propagation: travel } => Mount::Bind {
             source: source.clone(),
@@ -41,6 +41,11 @@ fn target(mount: &Mount) -> &str {
     }
 }
 
+/// How deep in the tree it lies.
+pub(in crate::executor) fn depth(mount: &Mount) -> usize {
+    target(mount).split('/').filter(|part| !part.is_empty()).count()
+}
+
 /// All mounts in the order in which they are made: what lies deeper comes later, and the user's own wins over ours.
 pub(super) fn all(own: Vec<Mount>, wishes: &[executor::Mount]) -> Vec<Mount> {
     let mut all: Vec<Mount> = wishes.iter().map(mount).collect();
@@ -49,7 +54,7 @@ pub(super) fn all(own: Vec<Mount>, wishes: &[executor::Mount]) -> Vec<Mount> {
             all.push(file);
         }
     }
-    all.sort_by_key(|mount| target(mount).split('/').filter(|part| !part.is_empty()).count());
+    all.sort_by_key(depth);
     all
 }
 

@@ -46,15 +46,21 @@ pub(in crate::executor) fn plan(request: &Create) -> Result<Plan, ExecError> {
     Ok(plan)
 }
 
-/// The request's environment over docker's defaults. `HOME` is the runtime's: it knows the user.
+/// The request's environment over docker's defaults, which keep their places. `HOME` is the runtime's: it knows the user.
 pub(in crate::executor) fn environment(process: &Process, hostname: &str, stdio: &Stdio) -> Vec<String> {
-    let mut defaults = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    let mut all = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if matches!(stdio, Stdio::Terminal(_)) {
-        defaults.push("TERM=xterm".to_owned());
+        all.push("TERM=xterm".to_owned());
     }
+    let defaults = all.len();
     let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-    defaults.retain(|default| process.env.iter().all(|pair| key(pair) != key(default)));
-    defaults.into_iter().chain(process.env.iter().cloned()).collect()
+    for pair in &process.env {
+        match all.iter().take(defaults).position(|default| key(default) == key(pair)) {
+            Some(place) => all[place].clone_from(pair),
+            None => all.push(pair.clone()),
+        }
+    }
+    all
 }
 
 /// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`: copies, so that the container may write to them but not to the
@@ -169,7 +175,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let terminal = Stdio::Terminal(WindowSize { rows: 5, cols: 6 });
         let plan = plan(&create(&["PATH=/x", "A=b=c"], terminal, dir.path())).unwrap();
-        assert_eq!(plan.env, ["HOSTNAME=boat", "TERM=xterm", "PATH=/x", "A=b=c"]);
+        assert_eq!(plan.env, ["PATH=/x", "HOSTNAME=boat", "TERM=xterm", "A=b=c"]);
         assert_eq!((plan.user.as_str(), plan.cwd.as_str(), plan.hostname.as_str()), ("www", "/work", "boat"));
         assert_eq!(plan.network, runtime_linux::Network::None);
         assert_eq!(plan.terminal, Some(runtime_linux::WindowSize { rows: 5, cols: 6 }));

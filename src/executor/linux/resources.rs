@@ -35,7 +35,7 @@ enum LimitError {
 }
 
 /// The runtime's limits for these resources.
-pub(in crate::executor) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
+pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
     let mut throttles = Vec::new();
     for (kind, list) in [
         (ThrottleKind::ReadBps, &resources.device_read_bps),
@@ -65,6 +65,11 @@ pub(in crate::executor) fn limits(resources: &Resources) -> Result<runtime_linux
         blkio_weight: resources.blkio_weight.filter(|weight| *weight > 0),
         throttles,
     })
+}
+
+/// The runtime's limits for changes of a running container's: swap that nobody speaks of stays as it is, as docker leaves it.
+pub(in crate::executor) fn changes(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
+    Ok(runtime_linux::Limits { memory_swap: resources.memory_swap, ..limits(resources)? })
 }
 
 /// Docker gives as much swap as memory where only memory is limited.
@@ -105,7 +110,7 @@ fn control_group(path: &str, action: &'static str) -> Result<Cgroup, ExecError> 
 impl Limits for LinuxTask {
     async fn update(&self, resources: &Resources) -> Result<(), ExecError> {
         super::inside::changeable(&self.plan, resources)?;
-        let limits = limits(resources)?;
+        let limits = changes(resources)?;
         control_group(&self.cgroup, "changing the container's limits")?.update(&limits).map_err(not_changed)
     }
 }

@@ -354,7 +354,7 @@ impl Pause for OciTask {
 #[async_trait]
 impl Limits for OciTask {
     async fn update(&self, resources: &Resources) -> Result<(), ExecError> {
-        let value = spec::resources(&linux::limits(resources)?);
+        let value = spec::resources(&linux::changes(resources)?);
         write(&self.runtime, "update.json", &value)?;
         let runtime = self.runtime.clone();
         aside(move || {

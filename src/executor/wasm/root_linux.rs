@@ -12,8 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use runtime_linux::{Cause, InitFailure, Step};
+use runtime_wasm::Preopen;
+
 use super::memo::Identity;
-use crate::executor::{ExecError, Root};
+use crate::executor::{ExecError, Mount, Refusal, Root};
 use crate::model::ErrorKind;
 
 /// A root, as long as this lives.
@@ -22,6 +25,8 @@ pub(super) struct RootDir {
     fd: OwnedFd,
     /// The one file system that everything in it is on; `None` when there are several.
     device: Option<u64>,
+    /// Directories that are mounted into it.
+    inside: Vec<OwnedFd>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +55,7 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
 fn directory(path: &Path) -> Result<RootDir, (&Path, io::Error)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| (path, error.into()))?;
-    Ok(RootDir { device: device(path).ok(), fd })
+    Ok(RootDir { device: device(path).ok(), fd, inside: Vec::new() })
 }
 
 fn overlay<'a>(lower: &[PathBuf], upper: &'a Path, work: &Path) -> Result<RootDir, (&'a Path, io::Error)> {
@@ -59,7 +64,31 @@ fn overlay<'a>(lower: &[PathBuf], upper: &'a Path, work: &Path) -> Result<RootDi
     let device = device(upper).ok();
     // An overlay has a number of its own as its device, but passes on the inodes of layers that share a file system.
     let shared = lower.iter().all(|layer| self::device(layer).ok() == device);
-    Ok(RootDir { fd, device: device.filter(|_| shared) })
+    Ok(RootDir { fd, device: device.filter(|_| shared), inside: Vec::new() })
+}
+
+fn unopened(path: &Path, error: rustix::io::Errno) -> ExecError {
+    let source = RootError { path: path.to_owned(), source: error.into() };
+    ExecError::failed(ErrorKind::Unavailable, "handing a mount to the guest", source)
+}
+
+/// Whether making mounts is refused to this process, whatever they are.
+fn may_not(error: &InitFailure) -> bool {
+    error.step == Step::Root && matches!(error.cause, Cause::Errno(libc::EPERM))
+}
+
+/// What can be given without mounting anything: a directory.
+fn apart(mount: &Mount) -> Result<Option<OwnedFd>, ExecError> {
+    let refuse = |what| Err(Refusal::Cannot { executor: super::NAME, what }.into());
+    let Mount::Bind { source, .. } = mount else {
+        return refuse("mount memory (`--tmpfs`) without the right to mount");
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(source, flags, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::NOTDIR) => refuse("mount a single file without the right to mount"),
+        Err(error) => Err(unopened(source, error)),
+    }
 }
 
 fn device(path: &Path) -> io::Result<u64> {
@@ -67,9 +96,57 @@ fn device(path: &Path) -> io::Result<u64> {
 }
 
 impl RootDir {
-    /// A path to it for this process.
-    pub(super) fn host_path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into()
+    /// Mounts into it, and tells what a guest is to be given.
+    pub(super) fn mount(&mut self, mounts: &[Mount], read_only: bool) -> Result<Vec<Preopen>, ExecError> {
+        let composed = !mounts.is_empty() && self.compose(mounts, read_only)?;
+        let given = |fd: &OwnedFd, guest: &str, read_only: bool| Preopen {
+            host: format!("/proc/self/fd/{}", fd.as_raw_fd()).into(),
+            guest: guest.to_owned(),
+            read_only,
+        };
+        // Where the kernel keeps the root read-only, what is mounted below it need not be.
+        let mut preopens = vec![given(&self.fd, "/", read_only && !composed)];
+        for mount in mounts {
+            let (target, read_only) = match mount {
+                Mount::Bind { target, read_only, .. } | Mount::Tmpfs { target, read_only, .. } => {
+                    (target, *read_only)
+                }
+            };
+            let fd = if composed { self.directory(target)? } else { apart(mount)? };
+            if let Some(fd) = fd {
+                preopens.push(given(&fd, target, read_only));
+                self.inside.push(fd);
+            }
+        }
+        Ok(preopens)
+    }
+
+    /// Makes the mounts a part of the tree; false where this process may not.
+    fn compose(&mut self, mounts: &[Mount], read_only: bool) -> Result<bool, ExecError> {
+        let mut all: Vec<_> = mounts.iter().map(crate::executor::linux::mounts::mount).collect();
+        all.sort_by_key(crate::executor::linux::mounts::depth);
+        match runtime_linux::detached::compose(&self.fd, &all, read_only) {
+            Ok(tree) => {
+                self.fd = tree;
+                Ok(true)
+            }
+            Err(error) if may_not(&error) => {
+                tracing::debug!(%error, "mounts are given to the guest one by one");
+                Ok(false)
+            }
+            Err(error) => Err(ExecError::failed(ErrorKind::InvalidInput, "mounting", error)),
+        }
+    }
+
+    /// A directory in it; `None` for a file.
+    fn directory(&self, path: &str) -> Result<Option<OwnedFd>, ExecError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(unopened(Path::new(path), error)),
+        }
     }
 
     /// Opens a file in it to be read. Does not wait for a FIFO's writer.

@@ -8,9 +8,10 @@ use std::io;
 use std::path::PathBuf;
 
 use cap_std::fs::Dir;
+use runtime_wasm::Preopen;
 
 use super::memo::Identity;
-use crate::executor::{ExecError, Refusal, Root};
+use crate::executor::{ExecError, Mount, Refusal, Root};
 use crate::model::ErrorKind;
 
 /// A root, as long as this lives.
@@ -47,9 +48,24 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
 }
 
 impl RootDir {
-    /// A path to it for this process.
-    pub(super) fn host_path(&self) -> PathBuf {
-        self.path.clone()
+    /// Tells what a guest is to be given: the root, and beside it each directory that is mounted.
+    pub(super) fn mount(&mut self, mounts: &[Mount], read_only: bool) -> Result<Vec<Preopen>, ExecError> {
+        let refuse = |what| Err(Refusal::Cannot { executor: super::NAME, what }.into());
+        let mut preopens = vec![Preopen { host: self.path.clone(), guest: "/".to_owned(), read_only }];
+        for mount in mounts {
+            let Mount::Bind { source, target, read_only, .. } = mount else {
+                return refuse("mount memory (`--tmpfs`) on this host");
+            };
+            if !source.is_dir() {
+                return refuse("mount a single file on this host");
+            }
+            // So that a listing of the root shows it. A root that has something else there keeps it.
+            if let Err(error) = self.dir.create_dir_all(target.trim_start_matches('/')) {
+                tracing::debug!(%error, target, "no directory where something is mounted");
+            }
+            preopens.push(Preopen { host: source.clone(), guest: target.clone(), read_only: *read_only });
+        }
+        Ok(preopens)
     }
 
     /// Opens a file in it to be read.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Read as _;
 #[cfg(unix)]
 use std::os::fd::OwnedFd as Owned;
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::executor::conformance::{self, Case, Subject};
-use crate::executor::{Joins, Root};
-use crate::model::{HostConfig, Kind, Platform};
+use crate::executor::{Joins, Process, Root, Stdio};
+use crate::model::{HostConfig, Kind, NetworkMode, Platform};
 
 /// What every guest begins with.
 const HEAD: &str = r#"(module
@@ -72,6 +73,21 @@ fn module(program: &conformance::Program) -> Option<Vec<u8>> {
     })
 }
 
+/// What the suite runs in a container that runs already: in every root.
+const BESIDE: &[conformance::Program] = &[
+    conformance::Program::Succeed,
+    conformance::Program::Exit(0),
+    conformance::Program::Exit(7),
+    conformance::Program::Echo("beside"),
+    conformance::Program::CopyInput,
+    conformance::Program::Loop,
+    conformance::Program::NotExecutable,
+];
+
+fn name(program: &conformance::Program) -> String {
+    format!("{program:?}.wasm").replace(['"', '(', ')'], "-")
+}
+
 /// How the roots of a subject are made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
@@ -102,6 +118,10 @@ impl Wasi {
         }
         if let Some(file) = file {
             std::fs::write(dir.join("lower/program.wasm"), file).unwrap();
+        }
+        // What is run beside it.
+        for program in BESIDE {
+            std::fs::write(dir.join("lower").join(name(program)), module(program).unwrap()).unwrap();
         }
         match self.layout {
             Layout::Directory => Root::Directory(dir.join("lower")),
@@ -152,9 +172,17 @@ impl Subject for Wasi {
 
     fn request(&self, id: ContainerId, program: &conformance::Program, stdio: Stdio) -> Option<Create> {
         let bytes = module(program)?;
-        let missing = *program == conformance::Program::Missing;
-        let root = self.root(Some(&*bytes).filter(|_| !missing));
-        Some(Create { id, ..self.create(root, stdio) })
+        let root = self.root(None);
+        let lower = match &root {
+            Root::Directory(dir) => dir,
+            Root::Overlay { lower, .. } => &lower[0],
+        };
+        if *program != conformance::Program::Missing {
+            std::fs::write(lower.join(name(program)), bytes).unwrap();
+        }
+        let mut create = Create { id, ..self.create(root, stdio) };
+        create.process.args = vec![format!("/{}", name(program))];
+        Some(create)
     }
 
     fn has_terminals(&self) -> bool {
@@ -169,7 +197,7 @@ impl Subject for Wasi {
         vec![
             workload("linux/amd64", "/bin/sh", &[]),
             workload("windows/amd64", "cmd", &[]),
-            workload("wasi/wasm", "/app.wasm", &[Want::HostNetwork]),
+            workload("wasi/wasm", "/app.wasm", &[Want::Networks]),
             workload("wasi/wasm", "/app.wasm", &[Want::User]),
         ]
     }
@@ -363,10 +391,10 @@ async fn a_program_is_not_read_again_once_its_digest_is_remembered() {
 }
 
 #[tokio::test]
-async fn the_hosts_network_is_refused() {
+async fn networks_of_the_store_are_refused() {
     let subject = Wasi::new(Layout::Directory);
     let mut request = subject.create(subject.root(None), files().0);
-    request.host.network = NetworkMode::Host;
+    request.host.network = NetworkMode::Named("bridge".to_owned());
     let error = subject.open().unwrap().create(request).await.unwrap_err();
     assert!(matches!(error, ExecError::Refused(Refusal::Cannot { .. })));
 }

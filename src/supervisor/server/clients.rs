@@ -162,6 +162,7 @@ fn hear(request: Request, to: &Arc<Outlet>, desk: &Desk, answer: impl FnOnce(Eve
         Request::Pause => answer(done(ask(desk, |reply| Command::Pause(true, reply)))),
         Request::Unpause => answer(done(ask(desk, |reply| Command::Pause(false, reply)))),
         Request::Update(order) => answer(done(ask(desk, |reply| Command::Update(order, reply)))),
+        Request::Network(order) => answer(done(ask(desk, |reply| Command::Network(order, reply)))),
         Request::Stats => answer(match ask(desk, Command::Stats) {
             Ok(stats) => Event::Stats(Box::new(stats)),
             Err(failure) => Event::Failed(failure),

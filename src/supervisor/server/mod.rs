@@ -25,7 +25,8 @@ use super::files;
 use super::health;
 use super::hub::{Hub, Outlet};
 use super::logs::Log;
-use super::protocol::{Event, Failure, Frame, Launch, Request, StopOrder, UpdateOrder};
+use super::network::Networking;
+use super::protocol::{Event, Failure, Frame, Launch, NetworkOrder, Request, StopOrder, UpdateOrder};
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
@@ -55,6 +56,7 @@ enum Command {
     Update(Box<UpdateOrder>, Reply<()>),
     Stats(Reply<Stats>),
     Processes(Reply<Vec<u32>>),
+    Network(Box<NetworkOrder>, Reply<()>),
 }
 
 /// The role's entry point: the launch comes as the first frame on standard input, events go to standard output.
@@ -114,14 +116,8 @@ async fn supervise(
         .map_err(fail)?;
     let executor = open_executor(&launch).map_err(|error| failure(&error))?;
     let mut record = Record::open(launch)?;
-    let (mut task, mut streams) = match streams::begin(&record.launch, executor.as_ref(), &hub).await {
-        Ok(begun) => begun,
-        Err(error) => {
-            let failure = failure(&error);
-            record.not_started(&failure);
-            return Err(failure);
-        }
-    };
+    let mut networking = Networking::new(&record.launch.root, &record.launch.run, &record.launch.container);
+    let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
     record.started(task.pid());
     hub.announce(&Event::Started);
     let (commands, mut inbox) = unbounded_channel();
@@ -137,13 +133,14 @@ async fn supervise(
     let mut restart = Restart::new(record.launch.container.host.restart);
     loop {
         let begun = Instant::now();
-        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart).await;
+        let exit = attend(task.as_ref(), &mut inbox, &mut record, &mut restart, &mut networking).await;
         desk.set_stdin(None);
         hub.release();
         streams::drain(streams.readers).await;
         hub.finish_log();
         let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user);
         let Decision::Again(pause) = decision else {
+            networking.ended();
             record.exited(exit);
             hub.announce(&Event::Exited(exit));
             free(task).await;
@@ -153,25 +150,47 @@ async fn supervise(
         hub.dismiss(&Event::Exited(exit));
         free(task).await;
         if stopped_meanwhile(pause, &mut inbox, &mut record, &mut restart).await {
+            networking.ended();
             record.stopped_between();
             hub.announce(&Event::Exited(exit));
             break;
         }
-        match streams::begin(&record.launch, executor.as_ref(), &hub).await {
-            Ok((again, anew)) => (task, streams) = (again, anew),
-            Err(error) => {
-                let failure = failure(&error);
-                record.not_started(&failure);
-                return Err(failure);
-            }
-        }
+        (task, streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
         desk.set_stdin(Some(streams.stdin));
         record.started(task.pid());
     }
     // The container is gone, and whoever waits for this lock need not wait for a disk.
     drop(alive);
+    if let Ok(database) = record.database() {
+        networking.settle(database);
+    }
     record.settle();
     Ok(())
+}
+
+/// Gives the container its addresses, makes its task and starts it. What fails is recorded, and leaves nothing.
+async fn begin(
+    record: &mut Record,
+    executor: &dyn Executor,
+    hub: &Arc<Hub>,
+    networking: &mut Networking,
+) -> Result<(Box<dyn Task>, streams::Streams), Failure> {
+    let attached = record.database().map(|database| networking.attach(database));
+    let begun = match attached? {
+        Ok(()) => streams::begin(&record.launch, executor, hub, networking).await,
+        Err(error) => Err(error),
+    };
+    match begun {
+        Ok(begun) => Ok(begun),
+        Err(error) => {
+            let failure = failure(&error);
+            if let Ok(database) = record.database() {
+                networking.abandon(database);
+            }
+            record.not_started(&failure);
+            Err(failure)
+        }
+    }
 }
 
 /// Frees a task whose processes are dead. Removing control groups takes the kernel milliseconds for which nobody need wait;
@@ -219,7 +238,7 @@ enum Change {
 fn refusal(record: &Record, why: &str) -> Failure {
     Failure {
         kind: ErrorKind::Conflict,
-        message: format!("container {} {why}", record.launch.container.id),
+        message: format!("Container {} {why}", record.launch.container.id),
         hints: Vec::new(),
     }
 }
@@ -252,6 +271,7 @@ async fn attend(
     inbox: &mut UnboundedReceiver<Command>,
     record: &mut Record,
     restart: &mut Restart,
+    networking: &mut Networking,
 ) -> Exit {
     let (news, mut told) = unbounded_channel::<Vec<model::Event>>();
     let mut round = Round {
@@ -295,7 +315,7 @@ async fn attend(
                 }
             },
             Some(change) = round.work.next(), if !round.work.is_empty() => round.done(change, record),
-            Some(command) = inbox.recv() => round.carry_out(command, record, restart).await,
+            Some(command) = inbox.recv() => round.carry_out(command, record, restart, networking).await,
         }
     }
 }
@@ -316,7 +336,13 @@ impl Round<'_> {
     }
 
     /// Carries a command out, or begins to.
-    async fn carry_out(&self, command: Command, record: &mut Record, restart: &mut Restart) {
+    async fn carry_out(
+        &self,
+        command: Command,
+        record: &mut Record,
+        restart: &mut Restart,
+        networking: &mut Networking,
+    ) {
         let (task, executor) = (self.task, self.executor);
         match command {
             Command::Signal(number, reply) => {
@@ -355,10 +381,26 @@ impl Round<'_> {
                 record.update(&order);
                 self.work.push(Box::pin(update(task, executor, order, reply)));
             }
+            Command::Network(order, reply) => change_network(record, networking, &order, task.pid(), reply),
             Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
             Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
         }
     }
+}
+
+/// Connects the container with a network, or disconnects it.
+fn change_network(
+    record: &mut Record,
+    networking: &mut Networking,
+    order: &NetworkOrder,
+    pid: u32,
+    reply: Reply<()>,
+) {
+    let changed = |database: &crate::state::Database| {
+        networking.change(database, order, pid).map_err(|error| failure(&error))
+    };
+    let _ = reply.send(record.database().and_then(changed));
+    record.rest();
 }
 
 /// A step of the health check.
@@ -535,7 +577,9 @@ async fn stopped_meanwhile(
                     record.update(&order);
                     let _ = reply.send(Ok(()));
                 }
-                Command::Signal(_, reply) | Command::Pause(_, reply) => drop(reply.send(Err(refusal(record, why)))),
+                Command::Signal(_, reply) | Command::Pause(_, reply) | Command::Network(_, reply) => {
+                    drop(reply.send(Err(refusal(record, why))));
+                }
                 Command::Stats(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Processes(reply) => drop(reply.send(Err(refusal(record, why)))),
                 Command::Exec(session) => drop(session.to.tell(&Event::Failed(refusal(record, why)))),

@@ -136,6 +136,15 @@ impl Record {
         self.database.as_ref().map(|_| self.used + REST)
     }
 
+    /// The database, for what the record does not write itself.
+    pub(super) fn database(&mut self) -> Result<&Database, Failure> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::open(&self.launch.root).map_err(|error| failure(&error))?,
+        };
+        Ok(self.database.insert(database))
+    }
+
     /// Lets go of the database until something changes.
     pub(super) fn rest(&mut self) {
         self.database = None;

@@ -12,6 +12,7 @@ use crate::model::ErrorKind;
 use crate::supervisor::files;
 use crate::supervisor::hub::{Hub, Outlet, STACK};
 use crate::supervisor::logs::Stream;
+use crate::supervisor::network::Networking;
 use crate::supervisor::protocol::{Event, Launch, STDIN_WINDOW};
 
 /// How long after the end of a process nothing may come of its output before it is given up.
@@ -110,6 +111,7 @@ pub(super) async fn begin(
     launch: &Launch,
     executor: &dyn Executor,
     hub: &Arc<Hub>,
+    networking: &Networking,
 ) -> Result<(Box<dyn Task>, Streams), ExecError> {
     let config = &launch.container.config;
     let size = launch.window.unwrap_or(WindowSize { rows: 24, cols: 80 });
@@ -129,7 +131,11 @@ pub(super) async fn begin(
     }
     drop(reading);
     let stdin = write_input(input);
-    if let Err(error) = task.start().await {
+    let started = match networking.connect(task.pid()) {
+        Ok(()) => task.start().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = started {
         task.delete().await?;
         return Err(error);
     }

@@ -4,6 +4,7 @@ mod control;
 mod cp;
 mod crash;
 mod events;
+mod faults;
 mod flags;
 mod health;
 mod images;

@@ -6,6 +6,8 @@ mod joins;
 mod linux;
 mod oci;
 mod wasm;
+mod wasm_grants;
+mod wasm_serve;
 
 use crate::support::{host::Host, registry, require};
 

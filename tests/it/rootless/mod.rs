@@ -264,7 +264,7 @@ fn every_remapped_container_has_ids_of_its_own() {
     host.umiak(&["rm", "-f", "two", "three"]).exits(0);
     // The same for every container, by the configuration.
     let config = host.dir().join("config.toml");
-    std::fs::write(&config, "userns-remap = true\n").expect("written");
+    std::fs::write(&config, "default-network = \"none\"\nuserns-remap = true\n").expect("written");
     let file = config.to_string_lossy();
     let out =
         host.umiak(&["--config", &file, "run", "--rm", &image, "cat", "/proc/self/uid_map"]).exits(0).stdout;

@@ -12,10 +12,10 @@ use crate::support::tar::{Entry, archive, device, dir, file, hard_link, symlink}
 use crate::support::{program, require};
 
 /// Mode, owner, links, times, inode, content.
-type Seen = (u32, u32, u64, i64, i64, u64, Vec<u8>);
+pub(super) type Seen = (u32, u32, u64, i64, i64, u64, Vec<u8>);
 
 /// Mode, owner, links, times, inode and content of everything below a folder.
-fn look(top: &Path) -> BTreeMap<PathBuf, Seen> {
+pub(super) fn look(top: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut seen = BTreeMap::new();
     let mut open = vec![top.to_owned()];
     while let Some(path) = open.pop() {
@@ -31,7 +31,7 @@ fn look(top: &Path) -> BTreeMap<PathBuf, Seen> {
     seen
 }
 
-fn canary(host: &Host) -> PathBuf {
+pub(super) fn canary(host: &Host) -> PathBuf {
     let top = host.dir().join("canary");
     std::fs::create_dir_all(top.join("dir")).expect("a folder");
     for path in ["victim", "dir/victim"] {

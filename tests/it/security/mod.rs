@@ -3,3 +3,4 @@
 mod confinement;
 mod escape;
 mod pull;
+mod runtime;

@@ -49,12 +49,81 @@ pub(crate) struct Host {
     dir: tempfile::TempDir,
     /// Containers that were seen in the store, for the look at control groups in the end.
     ids: Mutex<BTreeSet<String>>,
+    /// The network that its commands see, where it is not the machine's.
+    space: Option<Space>,
+}
+
+/// A network namespace of a test's own, with its loopback device up; what is in it is gone with it.
+#[derive(Debug)]
+pub(crate) struct Space(Child);
+
+impl Space {
+    pub(crate) fn new() -> Self {
+        let script = "ip link set lo up && echo up && exec sleep 100000";
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare starts");
+        let mut up = [0; 3];
+        child.stdout.take().expect("piped").read_exact(&mut up).expect("a network namespace");
+        Self(child)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// A program in it, not started yet.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.0.id())).args(["--", program]);
+        command
+    }
+
+    /// What a shell script in it says; a failure is the test's.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str) -> String {
+        let out = self.command("sh").args(["-ec", script]).output().expect("sh starts");
+        let (said, complained) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{script}: {said} {complained}");
+        said.trim_end().to_owned()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Host {
+    /// One that leaves the machine's network alone: containers have none unless a test says otherwise.
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("umiak-test-").tempdir().expect("a temporary folder");
-        Self { dir, ids: Mutex::default() }
+        let config = dir.path().join(".config/umiak");
+        std::fs::create_dir_all(&config).expect("a folder");
+        std::fs::write(config.join("config.toml"), "default-network = \"none\"\n").expect("a configuration");
+        Self { dir, ids: Mutex::default(), space: None }
+    }
+
+    /// One with a network of its own, and containers on the bridge that is always there. These images are in its store; it
+    /// reaches no registry.
+    pub(crate) fn networked(images: &[&str]) -> Self {
+        let mut host = Self::new();
+        for image in images {
+            host.umiak(&["pull", "-q", image]).exits(0);
+        }
+        std::fs::remove_file(host.dir.path().join(".config/umiak/config.toml")).expect("a configuration");
+        host.space = Some(Space::new());
+        host
+    }
+
+    /// Its network.
+    pub(crate) fn space(&self) -> &Space {
+        self.space.as_ref().expect("a host with a network of its own")
     }
 
     /// The test's own folder, the parent of the root.
@@ -86,7 +155,11 @@ impl Host {
 
     /// `umiak` on this host, not started yet.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_umiak"));
+        let program = env!("CARGO_BIN_EXE_umiak");
+        let mut command = match &self.space {
+            Some(space) => space.command(program),
+            None => Command::new(program),
+        };
         command
             .args(args)
             .env_clear()

@@ -1,7 +1,9 @@
 //! What tests share: a host of their own, a registry, and the tiers this machine can run.
 
+pub(crate) mod depot;
 pub(crate) mod host;
 pub(crate) mod ordinary;
+pub(crate) mod private;
 pub(crate) mod pty;
 pub(crate) mod registry;
 pub(crate) mod rogue;
@@ -16,9 +18,11 @@ pub(crate) fn program() -> Vec<u8> {
 pub(crate) fn tier(name: &str) -> bool {
     let there = match name {
         "root" => is_root(),
+        "net" => is_root() && nftables(),
         "rootless" => is_root() && ordinary::available(ordinary::ALONE),
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
+        "docker" => is_root() && crate::differential::available(),
         "runtimes" => {
             ["/usr/sbin/runc", "/usr/bin/crun"].iter().all(|path| std::path::Path::new(path).exists())
         }
@@ -27,6 +31,15 @@ pub(crate) fn tier(name: &str) -> bool {
     let required = std::env::var("REQUIRE_TIERS").unwrap_or_default().split(',').any(|t| t == name);
     assert!(there || !required, "tier `{name}` is required and cannot run here");
     there
+}
+
+/// Network namespaces and nftables can be had.
+fn nftables() -> bool {
+    let script = "nft add table inet umiak-test";
+    std::process::Command::new("unshare")
+        .args(["--net", "sh", "-c", script])
+        .output()
+        .is_ok_and(|out| out.status.success())
 }
 
 fn is_root() -> bool {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -20,7 +20,12 @@ pub(crate) struct Typed {
 
 impl Typed {
     /// Runs `umiak` on a terminal of this size.
-    pub(crate) fn run(host: &Host, (rows, cols): (u16, u16), args: &[&str]) -> Self {
+    pub(crate) fn run(host: &Host, size: (u16, u16), args: &[&str]) -> Self {
+        Self::on(host.command(args), size)
+    }
+
+    /// Runs a command on a terminal of this size.
+    pub(crate) fn on(mut command: Command, (rows, cols): (u16, u16)) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal");
         let name = ptsname(&master, Vec::new()).expect("its name");
@@ -34,8 +39,9 @@ impl Typed {
                 .expect("it opens");
             Stdio::from(OwnedFd::from(file))
         };
-        let child =
-            host.command(args).stdin(open()).stdout(open()).stderr(open()).spawn().expect("umiak starts");
+        let child = command.stdin(open()).stdout(open()).stderr(open()).spawn().expect("the command starts");
+        // It holds the other end open, and the end would never be seen.
+        drop(command);
         let master = File::from(master);
         let seen = Arc::new(Mutex::new(String::new()));
         let (mut from, to) = (master.try_clone().expect("a second handle"), Arc::clone(&seen));

@@ -216,14 +216,14 @@ pub(super) struct Chain {
 
 /// A change that is made as a whole, or not at all when the generation is no longer the one given.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct Batch<'a> {
     messages: Messages,
-    table: &'static str,
+    table: &'a str,
     sets: u32,
 }
 
-impl Batch {
-    pub(super) fn begin(table: &'static str, generation: u32) -> Self {
+impl<'a> Batch<'a> {
+    pub(super) fn begin(table: &'a str, generation: u32) -> Self {
         let mut messages = Messages::default();
         let mut body = head(UNSPECIFIED);
         body[2..].copy_from_slice(&SUBSYSTEM.to_be_bytes());

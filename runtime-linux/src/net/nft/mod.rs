@@ -1,4 +1,4 @@
-//! The engine's one nftables table.
+//! An engine's nftables table: one for each store, so that several on one host do not undo each other's.
 //!
 //! The table is a function of [`Rules`]: it is always replaced as a whole, in one batch that the kernel takes or refuses. So it
 //! cannot drift, and whatever another program has done to it is undone by the next change. Whether anybody has changed anything
@@ -22,9 +22,6 @@ use encode::{
     WIDE_2, family, from, known, link, local, published,
 };
 
-/// The table's name.
-pub const TABLE: &str = "umiak";
-
 const PREROUTING: u32 = 0;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
@@ -34,7 +31,7 @@ const FILTER: i32 = 0;
 const SOURCE: i32 = 100;
 
 /// How traffic of one bridge is treated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BridgeRules {
     /// The link.
     pub name: String,
@@ -49,7 +46,7 @@ pub struct BridgeRules {
 }
 
 /// A port of the host that leads to a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PortRule {
     /// The protocol's number: 6, 17, 132.
     pub protocol: u8,
@@ -62,7 +59,7 @@ pub struct PortRule {
 }
 
 /// Everything that the table says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// All bridges.
     pub bridges: Vec<BridgeRules>,
@@ -81,11 +78,12 @@ pub fn generation() -> io::Result<u32> {
     found.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Replaces the table, if the generation is still this one; without bridges and ports it is removed. The new generation.
+/// Replaces the table of this name, if the generation is still this one; without bridges and ports it is removed. The new
+/// generation.
 ///
 /// An error of kind `Interrupted` means that somebody else changed something meanwhile.
-pub fn replace(rules: &Rules, generation: u32) -> io::Result<u32> {
-    let mut batch = Batch::begin(TABLE, generation);
+pub fn replace(table: &str, rules: &Rules, generation: u32) -> io::Result<u32> {
+    let mut batch = Batch::begin(table, generation);
     batch.remove_table();
     if !rules.bridges.is_empty() || !rules.ports.is_empty() {
         batch.add_table();

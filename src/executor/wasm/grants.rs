@@ -1,0 +1,99 @@
+//! What a container was granted, in the runtime's words.
+
+use runtime_wasm::{Limits, Listen, Network, Target, TargetError};
+
+use crate::executor::{ExecError, Refusal};
+use crate::model::{ErrorKind, HostConfig, NetworkMode, Protocol, Resources};
+
+/// The network: nothing, unless something was asked for.
+pub(super) fn network(host: &HostConfig) -> Result<Network, ExecError> {
+    let failed =
+        |error: TargetError| ExecError::failed(ErrorKind::InvalidInput, "granting the network", error);
+    let named = host.allow_net.iter().map(|text| text.parse::<Target>());
+    let connect: Vec<Target> = named.collect::<Result<_, _>>().map_err(failed)?;
+    match &host.network {
+        NetworkMode::None | NetworkMode::Default => Ok(Network { connect, listen: listen(host) }),
+        NetworkMode::Host if connect.is_empty() => Ok(Network::everything()),
+        NetworkMode::Host => Ok(Network { connect, listen: Listen::Anything }),
+        NetworkMode::Named(_) | NetworkMode::Container(_) => {
+            let what = crate::executor::Want::Networks.describe();
+            Err(Refusal::Cannot { executor: super::NAME, what }.into())
+        }
+    }
+}
+
+/// A socket of the guest's own listens where it says, on the host. So it may where that is the port that was published.
+fn listen(host: &HostConfig) -> Listen {
+    let same = host.ports.iter().filter(|port| port.host == Some((port.container, port.container)));
+    let ports: Vec<u16> = same.map(|port| port.container).collect();
+    if ports.is_empty() { Listen::Nothing } else { Listen::Ports(ports) }
+}
+
+/// The limits; `most` is the configuration's own for memory.
+pub(super) fn limits(host: &HostConfig, most: Option<u64>) -> Limits {
+    let defaults = Limits::default();
+    let files =
+        host.ulimits.iter().find(|limit| limit.name == "nofile").and_then(|limit| limit.soft.try_into().ok());
+    Limits {
+        memory_bytes: host.resources.memory.or(most).unwrap_or(defaults.memory_bytes),
+        cpus: cpus(&host.resources),
+        handles: files.unwrap_or(defaults.handles),
+        fuel: host.fuel,
+        ..defaults
+    }
+}
+
+/// Processors, from either way to say it.
+#[expect(clippy::cast_precision_loss, reason = "a share of processors needs no more than a few digits")]
+pub(super) fn cpus(resources: &Resources) -> Option<f64> {
+    if let Some(billionths) = resources.nano_cpus.filter(|number| *number > 0) {
+        return Some(billionths as f64 / 1e9);
+    }
+    let quota = resources.cpu_quota.filter(|quota| *quota > 0)?;
+    Some(quota as f64 / resources.cpu_period.filter(|period| *period > 0).unwrap_or(100_000) as f64)
+}
+
+/// Whether a published port carries what an HTTP server speaks.
+pub(super) fn carries_http(protocol: Protocol) -> bool {
+    protocol == Protocol::Tcp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PortBinding;
+
+    #[test]
+    fn nothing_is_reached_that_was_not_named() {
+        let mut host = HostConfig::default();
+        assert!(!network(&host).unwrap().any());
+        host.allow_net = vec!["10.0.0.0/8:80".to_owned()];
+        assert_eq!(network(&host).unwrap().connect.len(), 1);
+        host.network = NetworkMode::Host;
+        assert_eq!(network(&host).unwrap().listen, Listen::Anything);
+        host.allow_net = vec!["*.x".to_owned()];
+        assert!(network(&host).is_err());
+        host.network = NetworkMode::Named("bridge".to_owned());
+        host.allow_net.clear();
+        assert!(matches!(network(&host), Err(ExecError::Refused(_))));
+    }
+
+    #[test]
+    fn a_port_is_listened_on_where_it_is_published_as_itself() {
+        let port = |container, host| PortBinding { container, protocol: Protocol::Tcp, address: None, host };
+        let ports = vec![port(80, Some((8080, 8080))), port(81, Some((81, 81))), port(82, None)];
+        let host = HostConfig { ports, ..HostConfig::default() };
+        assert_eq!(network(&host).unwrap().listen, Listen::Ports(vec![81]));
+    }
+
+    #[test]
+    fn processors_are_a_number_or_a_quota() {
+        let of = |nano_cpus, cpu_quota, cpu_period| {
+            cpus(&Resources { nano_cpus, cpu_period, cpu_quota, ..Resources::default() })
+        };
+        assert_eq!(of(Some(1_500_000_000), None, None), Some(1.5));
+        assert_eq!(of(None, Some(50_000), None), Some(0.5));
+        assert_eq!(of(None, Some(50_000), Some(10_000)), Some(5.0));
+        assert_eq!(of(None, Some(-1), None), None);
+    }
+}

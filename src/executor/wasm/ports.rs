@@ -1,0 +1,108 @@
+//! Published ports of a server: sockets of the host that listen before the program begins.
+//!
+//! They are this process's own, on every system the same: there is no network of the container's to forward into.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use super::grants::carries_http;
+use crate::executor::ExecError;
+use crate::model::{ErrorKind, PortBinding};
+
+/// What is to listen for a server.
+#[derive(Debug)]
+pub(super) enum Listeners {
+    /// Ports to be bound, if it is one.
+    Wanted(Vec<PortBinding>),
+    /// It serves nobody: a program beside the first.
+    Nothing,
+}
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to bind host port {address}:{ports}/tcp")]
+struct PortError {
+    address: String,
+    ports: String,
+    source: io::Error,
+}
+
+/// Binds every port.
+pub(super) fn bind(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError> {
+    let mut listeners = Vec::new();
+    for port in ports.iter().filter(|port| carries_http(port.protocol)) {
+        let (first, last) = port.host.unwrap_or((0, 0));
+        let mut outcome = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+        for number in first..=last {
+            outcome = at(port.address, number);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        let error = match outcome {
+            Ok(bound) => {
+                listeners.extend(bound);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let kind = match error.kind() {
+            io::ErrorKind::AddrInUse => ErrorKind::Conflict,
+            io::ErrorKind::PermissionDenied => ErrorKind::Forbidden,
+            _ => ErrorKind::Unavailable,
+        };
+        let address = port.address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
+        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        return Err(ExecError::failed(
+            kind,
+            "publishing a port",
+            PortError { address, ports, source: error },
+        ));
+    }
+    Ok(listeners)
+}
+
+/// Listens on one port, of an address or of all addresses of both versions of IP.
+fn at(address: Option<IpAddr>, port: u16) -> io::Result<Vec<TcpListener>> {
+    let on = |ip: IpAddr| TcpListener::bind(SocketAddr::new(ip, port));
+    if let Some(address) = address {
+        return Ok(vec![on(address)?]);
+    }
+    let (four, six) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    if cfg!(windows) {
+        // A socket of one version hears that version alone there.
+        let listener = on(four)?;
+        let port = listener.local_addr()?.port();
+        return Ok(TcpListener::bind(SocketAddr::new(six, port)).into_iter().chain([listener]).collect());
+    }
+    match on(six) {
+        Ok(listener) => Ok(vec![listener]),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        // A host without version 6.
+        Err(_) => Ok(vec![on(four)?]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    #[test]
+    fn a_port_in_use_is_named_and_a_range_takes_another() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let binding = |first, last| PortBinding {
+            container: 80,
+            protocol: Protocol::Tcp,
+            address: Some(Ipv4Addr::LOCALHOST.into()),
+            host: Some((first, last)),
+        };
+        let error = bind(&[binding(port, port)]).unwrap_err();
+        assert!(matches!(&error, ExecError::Failed { kind: ErrorKind::Conflict, .. }), "{error:?}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, format!("failed to bind host port 127.0.0.1:{port}/tcp"));
+        let from = port.saturating_sub(20);
+        assert_eq!(bind(&[binding(from, port)]).unwrap().len(), 1);
+    }
+}

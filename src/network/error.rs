@@ -1,0 +1,216 @@
+//! What can go wrong with networks.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::model::{ErrorKind, Kind, NetworkNameError, PublishedPort, Subnet};
+use crate::state::StateError;
+
+/// A failure around networks. Where docker has a message, it is docker's.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The records.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// No name of a network.
+    #[error(transparent)]
+    Name(#[from] NetworkNameError),
+    /// The kernel refuses something.
+    #[error("{action} `{subject}`")]
+    Kernel {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        subject: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The firewall's table cannot be changed.
+    #[error("writing the table `{table}` of nftables")]
+    Firewall {
+        /// The table.
+        table: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the engine's own.
+    #[error("cannot use `{}`", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// All of docker's subnets are in use.
+    #[error("all predefined address pools have been fully subnetted")]
+    NoSubnet,
+    /// Two networks would share addresses.
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {subnet} and {other} of network {network}"
+    )]
+    Overlap {
+        /// The new one.
+        subnet: Subnet,
+        /// The one that is there.
+        other: Subnet,
+        /// Whose it is.
+        network: String,
+    },
+    /// The host reaches something else by these addresses.
+    #[error("cannot use {subnet} for network {network}: it overlaps the host's route to {route}")]
+    Route {
+        /// The network's subnet.
+        subnet: Subnet,
+        /// The host's route.
+        route: Subnet,
+        /// The network.
+        network: String,
+    },
+    /// All addresses of a network are in use.
+    #[error("no available {version} addresses on this network's address pools: {network} ({id})")]
+    UsedUp {
+        /// `IPv4` or `IPv6`.
+        version: &'static str,
+        /// The network.
+        network: String,
+        /// Its id.
+        id: String,
+    },
+    /// An address that is not the network's.
+    #[error("invalid endpoint settings: no configured subnet contains IP address {address}")]
+    Outside {
+        /// As asked for.
+        address: IpAddr,
+    },
+    /// An address on a network whose subnet nobody chose.
+    #[error(
+        "invalid config for network: user specified IP address is supported only when connecting to networks with user configured subnets"
+    )]
+    NotChosen,
+    /// An address that no container gets.
+    #[error("Address already in use: {address} is the network's own")]
+    Reserved {
+        /// As asked for.
+        address: IpAddr,
+    },
+    /// A wish for a network that cannot be.
+    #[error("{message}")]
+    Invalid {
+        /// In docker's words.
+        message: String,
+    },
+    /// One of the three networks that are always there.
+    #[error("{message}")]
+    Predefined {
+        /// In docker's words.
+        message: String,
+    },
+    /// Somebody else listens on a port.
+    #[error(
+        "failed to bind host port {}/{}: address already in use{}",
+        SocketAddr::new(port.address, port.host),
+        port.protocol.name(),
+        holder.as_ref().map(|holder| format!(" by {holder}")).unwrap_or_default()
+    )]
+    PortInUse {
+        /// The port.
+        port: PublishedPort,
+        /// Who it is, where that can be told.
+        holder: Option<String>,
+    },
+    /// A port cannot be had.
+    #[error("failed to bind host port {}/{}", SocketAddr::new(port.address, port.host), port.protocol.name())]
+    Port {
+        /// The port.
+        port: PublishedPort,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Every port of a range is in use.
+    #[error("failed to bind host ports {first}-{last}/{protocol}: all of them are in use")]
+    NoPort {
+        /// The first one.
+        first: u16,
+        /// The last one.
+        last: u16,
+        /// The protocol's name.
+        protocol: &'static str,
+    },
+    /// Only root may.
+    #[error("{what} needs root")]
+    Root {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// This system has none.
+    #[error("networks of containers need a Linux host")]
+    Unsupported,
+}
+
+impl NetworkError {
+    /// The kernel refuses something.
+    pub(super) fn kernel(action: &'static str, subject: &str) -> impl FnOnce(io::Error) -> Self {
+        let subject = subject.to_owned();
+        move |source| Self::Kernel { action, subject, source }
+    }
+}
+
+/// The class of what the system says.
+fn class(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Forbidden,
+        io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+impl Kind for NetworkError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::State(error) => error.kind(),
+            Self::Name(_) | Self::Invalid { .. } | Self::Outside { .. } | Self::NotChosen => {
+                ErrorKind::InvalidInput
+            }
+            Self::Overlap { .. }
+            | Self::Route { .. }
+            | Self::Reserved { .. }
+            | Self::PortInUse { .. }
+            | Self::NoPort { .. } => ErrorKind::Conflict,
+            Self::NoSubnet | Self::UsedUp { .. } | Self::File { .. } => ErrorKind::Unavailable,
+            Self::Predefined { .. } | Self::Root { .. } => ErrorKind::Forbidden,
+            Self::Unsupported => ErrorKind::Unsupported,
+            Self::Kernel { source, .. } | Self::Firewall { source, .. } | Self::Port { source, .. } => {
+                class(source)
+            }
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::State(error) => return error.hints(),
+            Self::Firewall { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "networks need CAP_NET_ADMIN: run as root"
+            }
+            Self::Firewall { .. } => {
+                "the kernel needs nf_tables with nat (`modprobe nf_tables nft_chain_nat`); without them use `--network none` or `host`"
+            }
+            Self::Kernel { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "networks need CAP_NET_ADMIN: run as root"
+            }
+            Self::NoSubnet => {
+                "remove networks that nobody uses (`umiak network prune`), or name a subnet with --subnet"
+            }
+            Self::Overlap { .. } => "choose another subnet, or remove the other network",
+            Self::Route { .. } => "make the network with another `--subnet`, or remove the route",
+            Self::UsedUp { .. } => "remove containers of this network, or make one with a larger subnet",
+            Self::PortInUse { .. } | Self::NoPort { .. } => "end what listens there, or publish another port",
+            Self::Root { .. } => "run as root, or use `--network none` or `host`",
+            _ => return Vec::new(),
+        };
+        vec![hint.to_owned()]
+    }
+}

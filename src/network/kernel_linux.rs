@@ -1,0 +1,467 @@
+//! What of the host's network is ours: bridges, one table of nftables, the ends of containers' devices.
+//!
+//! One lock serialises every engine's changes in one network namespace of the host, whatever its store: it is on the namespace
+//! itself, so that it is nowhere in a file system, and the kernel drops it with its holder.
+//!
+//! A small file in the run directory says which bridges were made and which rules were written. It is written before a bridge is
+//! made and removed after the last one is gone, so that whoever finds it without a container that has addresses knows that a crash
+//! left something. What another program does to the table (a flush) is seen by the kernel's count of changes.
+//!
+//! A network comes up with its first container and goes with its last: with the container, or after a crash with the next command.
+//!
+//! Why no daemon that keeps all this: it would be one more thing to be up, and everything it knew is in the database.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use runtime_linux::net::{self, Bridge, BridgeRules, Namespace, NetError, Port, PortRule, Rules};
+use serde::{Deserialize, Serialize};
+
+use super::ports::{Held, hold};
+use super::{Connected, NetworkError, bridge_name, device, gateway, host_device, make, pool};
+use crate::model::{Container, ContainerId, Network, NetworkDriver, Subnet};
+use crate::state::{Database, StateError};
+
+/// The namespace of this process.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// How often a change of the table is tried while others change tables as well.
+const TRIES: u32 = 100;
+
+/// The host's network as one store sees it.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    table: String,
+    file: PathBuf,
+    default_bridge: Option<&'static str>,
+}
+
+/// What is up, as the file says it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Up {
+    /// The boot and the namespace that it is about.
+    place: String,
+    /// The kernel's count of changes after ours.
+    generation: u32,
+    /// Of the rules that were written.
+    rules: u64,
+    /// Links that were made.
+    bridges: Vec<String>,
+}
+
+/// The lock of this network namespace.
+#[derive(Debug)]
+struct Lock {
+    _namespace: File,
+}
+
+/// What a container has while it is up. Its ports of the host are held by the sockets.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its networks and addresses there.
+    pub connected: Vec<Connected>,
+    /// Its ports.
+    pub ports: Vec<Held>,
+}
+
+fn refused(error: NetError) -> NetworkError {
+    NetworkError::Kernel { action: error.action, subject: error.subject, source: error.source }
+}
+
+fn lock() -> Result<Lock, NetworkError> {
+    let failed = NetworkError::kernel("locking", NAMESPACE);
+    let lock = || {
+        let file = File::open(NAMESPACE)?;
+        file.lock()?;
+        Ok(Lock { _namespace: file })
+    };
+    lock().map_err(failed)
+}
+
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::metadata(NAMESPACE).map_or(0, |metadata| metadata.ino());
+    format!("{} {namespace}", boot.trim())
+}
+
+/// The networks that the host has routes to.
+pub fn routes() -> Result<Vec<Subnet>, NetworkError> {
+    let routes = net::routes().map_err(refused)?;
+    Ok(routes.into_iter().map(|(address, bits)| Subnet::of(address, bits)).collect())
+}
+
+fn prefixes(network: &Network) -> Vec<(IpAddr, u8)> {
+    let gateway = |pool: &crate::model::Pool| Some((pool.gateway?, pool.subnet.bits));
+    network.pools.iter().filter_map(gateway).collect()
+}
+
+fn mtu(network: &Network) -> Option<u32> {
+    network.options.get(make::MTU)?.parse().ok()
+}
+
+impl Kernel {
+    /// For the store in `root`, whose volatile files are in `run_root`.
+    pub fn new(root: &Path, run_root: &Path) -> Self {
+        let standard = root == Path::new("/var/lib/umiak");
+        let mut hasher = DefaultHasher::new();
+        root.hash(&mut hasher);
+        let table = if standard { "umiak".to_owned() } else { format!("umiak-{:016x}", hasher.finish()) };
+        Self { table, file: run_root.join("network.json"), default_bridge: standard.then_some("umiak0") }
+    }
+
+    /// The name of the default network's link, where it is not one by its id.
+    pub fn default_bridge(&self) -> Option<&'static str> {
+        self.default_bridge
+    }
+
+    /// Whether something of ours may be up.
+    pub fn is_up(&self) -> bool {
+        self.file.exists()
+    }
+
+    fn read(&self) -> Up {
+        let place = place();
+        let up = std::fs::read(&self.file).ok().and_then(|bytes| serde_json::from_slice::<Up>(&bytes).ok());
+        // What was up before the last boot, or is up in another namespace, is not here.
+        up.filter(|up| up.place == place).unwrap_or_else(|| Up { place, ..Up::default() })
+    }
+
+    fn write(&self, up: &Up) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::File { path: self.file.clone(), source };
+        let bytes = serde_json::to_vec(up).map_err(|error| failed(error.into()))?;
+        if let Some(parent) = self.file.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        // Whole or not at all: whoever is killed here leaves the old one.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &self.file)).map_err(failed)
+    }
+
+    /// Gives a container addresses and ports, and brings its networks up. One that is started `again` has its ports already. What
+    /// fails leaves nothing.
+    pub fn attach(
+        &self,
+        database: &Database,
+        container: &Container,
+        again: bool,
+    ) -> Result<Attached, NetworkError> {
+        let lock = lock()?;
+        let outcome = self.attach_locked(database, container, again);
+        if outcome.is_err() {
+            database.release_addresses(&container.id)?;
+            self.settle_locked(&lock, database)?;
+        }
+        outcome
+    }
+
+    fn attach_locked(
+        &self,
+        database: &Database,
+        container: &Container,
+        again: bool,
+    ) -> Result<Attached, NetworkError> {
+        let mut up = self.read();
+        let (connected, mut changed) = self.addresses(database, &mut up, container)?;
+        let ports = if again { Vec::new() } else { hold(database, container, &connected)? };
+        if !ports.is_empty() {
+            let all: Vec<_> = ports.iter().map(|held| held.port).collect();
+            database.publish(&container.id, &all)?;
+            changed = true;
+        }
+        self.rules(database, &mut up, changed)?;
+        Ok(Attached { connected, ports })
+    }
+
+    /// Gives a container that runs addresses on networks that it was just connected with.
+    pub fn extend(&self, database: &Database, container: &Container) -> Result<Vec<Connected>, NetworkError> {
+        let _lock = lock()?;
+        let mut up = self.read();
+        let (connected, changed) = self.addresses(database, &mut up, container)?;
+        self.rules(database, &mut up, changed)?;
+        Ok(connected)
+    }
+
+    /// Addresses on networks that are up; whether one has just come up.
+    fn addresses(
+        &self,
+        database: &Database,
+        up: &mut Up,
+        container: &Container,
+    ) -> Result<(Vec<Connected>, bool), NetworkError> {
+        let networks = database.networks()?;
+        let mut changed = false;
+        for endpoint in database.endpoints_of(&container.id)? {
+            let network = networks.iter().find(|network| network.id == endpoint.network);
+            let Some(network) = network else {
+                return Err(StateError::NoNetwork { name: endpoint.settings.network }.into());
+            };
+            changed |= self.raise(database, up, network, &networks)?;
+        }
+        Ok((database.lease_addresses(&container.id, pool::lease)??, changed))
+    }
+
+    /// Brings a network's bridge up; whether it was made.
+    fn raise(
+        &self,
+        database: &Database,
+        up: &mut Up,
+        network: &Network,
+        all: &[Network],
+    ) -> Result<bool, NetworkError> {
+        if network.driver != NetworkDriver::Bridge {
+            return Ok(false);
+        }
+        let name = bridge_name(network);
+        let ours = up.bridges.contains(&name);
+        let bridge = |network: &Network| Bridge {
+            name: name.clone(),
+            addresses: prefixes(network),
+            mtu: mtu(network),
+        };
+        if ours {
+            return net::ensure_bridge(&bridge(network)).map_err(refused);
+        }
+        let network = without_clash(database, network, all)?;
+        up.bridges.push(name.clone());
+        self.write(up)?;
+        match net::ensure_bridge(&bridge(&network)).map_err(refused) {
+            Ok(true) => Ok(true),
+            other => {
+                up.bridges.retain(|one| *one != name);
+                self.write(up)?;
+                other?;
+                let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+                Err(NetworkError::kernel("making the bridge", &name)(exists))
+            }
+        }
+    }
+
+    /// Writes the rules, where they may not be there.
+    fn rules(&self, database: &Database, up: &mut Up, changed: bool) -> Result<(), NetworkError> {
+        let failed = |source| NetworkError::Firewall { table: self.table.clone(), source };
+        let mut generation = net::generation().map_err(failed)?;
+        if !changed && generation == up.generation {
+            return Ok(());
+        }
+        let rules = rules(database)?;
+        let mut hasher = DefaultHasher::new();
+        rules.hash(&mut hasher);
+        let hash = hasher.finish();
+        if hash == up.rules && generation == up.generation {
+            return Ok(());
+        }
+        for _ in 0..TRIES {
+            match net::replace(&self.table, &rules, generation) {
+                Ok(now) => {
+                    (up.generation, up.rules) = (now, hash);
+                    return self.write(up);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    generation = net::generation().map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(io::ErrorKind::Interrupted.into()))
+    }
+
+    /// Connects the namespace of a container's first process with all its networks.
+    pub fn connect(&self, pid: u32, connected: &[Connected]) -> Result<(), NetworkError> {
+        let ports: Vec<Port> = connected.iter().filter_map(|one| port(one, connected)).collect();
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let namespace = Namespace::of(pid).map_err(refused)?;
+        namespace.connect(&ports).map_err(refused).inspect_err(|_| {
+            for port in &ports {
+                // It may not have been made.
+                let _ = net::disconnect(&port.here);
+            }
+        })
+    }
+
+    /// Connects a container that runs with one more network: the last of `connected`.
+    pub fn plug(&self, pid: u32, connected: &[Connected]) -> Result<(), NetworkError> {
+        let Some((last, before)) = connected.split_last() else { return Ok(()) };
+        let Some(mut port) = port(last, connected) else { return Ok(()) };
+        let replaces = |ipv6| gateway(before, ipv6).is_some();
+        // A default route that is there is replaced only by hand of the kernel's: the old one goes first.
+        let gateways = std::mem::take(&mut port.gateways);
+        let (new, over): (Vec<_>, Vec<_>) = gateways.into_iter().partition(|one| !replaces(one.is_ipv6()));
+        port.gateways = new;
+        let namespace = Namespace::of(pid).map_err(refused)?;
+        let plugged = namespace.connect(std::slice::from_ref(&port)).and_then(|()| {
+            if over.is_empty() { Ok(()) } else { namespace.replace_route(&port.there, &over) }
+        });
+        plugged.map_err(refused).inspect_err(|_| drop(net::disconnect(&port.here)))
+    }
+
+    /// Ends a container's connection with a network; `left` are those that it still has.
+    pub fn unplug(&self, pid: u32, gone: &Connected, left: &[Connected]) -> Result<(), NetworkError> {
+        let Some(lease) = gone.1.lease else { return Ok(()) };
+        net::disconnect(&host_device(&gone.1.container, lease.interface)).map_err(refused)?;
+        for ipv6 in [false, true] {
+            let mut all = left.to_vec();
+            all.push(gone.clone());
+            let was = gateway(&all, ipv6).is_some_and(|(network, _)| network.id == gone.0.id);
+            if was
+                && let Some(next) = gateway(left, ipv6)
+                && let Some(port) = port(next, left)
+            {
+                let gateways: Vec<_> =
+                    port.gateways.into_iter().filter(|one| one.is_ipv6() == ipv6).collect();
+                Namespace::of(pid)
+                    .and_then(|namespace| namespace.route(&port.there, &gateways))
+                    .map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a container's devices, wherever their other ends are.
+    pub fn disconnect(&self, connected: &[Connected]) -> Result<(), NetworkError> {
+        for (_, endpoint) in connected {
+            if let Some(lease) = endpoint.lease {
+                net::disconnect(&host_device(&endpoint.container, lease.interface)).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything back from a container whose supervisor is gone.
+    pub fn forget(&self, database: &Database, container: &ContainerId) -> Result<(), NetworkError> {
+        let mut had = false;
+        for endpoint in database.endpoints_of(container)? {
+            if let Some(lease) = endpoint.lease {
+                had = true;
+                net::disconnect(&host_device(container.as_str(), lease.interface)).map_err(refused)?;
+            }
+        }
+        if had { Ok(database.release_addresses(container)?) } else { Ok(()) }
+    }
+
+    /// Whether other links were made than those that are wanted.
+    pub fn is_stale(&self, wanted: &[String]) -> bool {
+        let mut made = self.read().bridges;
+        made.sort_unstable();
+        let mut wanted = wanted.to_vec();
+        wanted.sort_unstable();
+        made != wanted
+    }
+
+    /// Takes down what nobody has addresses of, and makes the rules those of the database.
+    pub fn settle(&self, database: &Database) -> Result<(), NetworkError> {
+        if !self.is_up() {
+            return Ok(());
+        }
+        self.settle_locked(&lock()?, database)
+    }
+
+    fn settle_locked(&self, _lock: &Lock, database: &Database) -> Result<(), NetworkError> {
+        let mut up = self.read();
+        let active = database.active_networks()?;
+        let wanted: Vec<_> = active.iter().map(bridge_name).collect();
+        let unwanted: Vec<_> = up.bridges.iter().filter(|name| !wanted.contains(name)).cloned().collect();
+        self.rules(database, &mut up, true)?;
+        for name in &unwanted {
+            net::remove_bridge(name).map_err(refused)?;
+        }
+        up.bridges.retain(|name| wanted.contains(name));
+        if !up.bridges.is_empty() {
+            return if unwanted.is_empty() { Ok(()) } else { self.write(&up) };
+        }
+        match std::fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(NetworkError::File { path: self.file.clone(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The network with a subnet that the host has no route to: another one, where nobody chose it.
+fn without_clash(database: &Database, network: &Network, all: &[Network]) -> Result<Network, NetworkError> {
+    let routes = routes()?;
+    let clash = |pool: &crate::model::Pool| {
+        let route = routes.iter().find(|route| route.overlaps(pool.subnet))?;
+        Some((pool.subnet, *route))
+    };
+    let Some((subnet, route)) = network.pools.iter().find_map(clash) else { return Ok(network.clone()) };
+    if network.chosen_by_user || subnet.address.is_ipv6() {
+        return Err(NetworkError::Route { subnet, route, network: network.name.clone() });
+    }
+    let others = all.iter().filter(|other| other.id != network.id);
+    let taken: Vec<_> = others
+        .flat_map(|other| other.pools.iter().map(|pool| pool.subnet))
+        .chain(routes.iter().copied())
+        .collect();
+    let mut moved = network.clone();
+    moved.pools.retain(|pool| pool.subnet.address.is_ipv6());
+    moved.pools.insert(0, pool::pool(pool::free_subnet(&taken)?));
+    database.set_network(&moved)?;
+    Ok(moved)
+}
+
+/// What the kernel is told of one connection.
+fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
+    let (network, endpoint) = one;
+    let lease = endpoint.lease?;
+    let with_bits = |address: IpAddr| Some((address, network.pool(address.is_ipv6())?.subnet.bits));
+    let addresses = [lease.ipv4.map(IpAddr::from), lease.ipv6.map(IpAddr::from)];
+    let mut addresses: Vec<_> = addresses.into_iter().flatten().filter_map(with_bits).collect();
+    addresses
+        .extend(endpoint.settings.link_local.iter().map(|one| (*one, if one.is_ipv4() { 16 } else { 64 })));
+    let leads = |ipv6: &bool| gateway(all, *ipv6).is_some_and(|(other, _)| other.id == network.id);
+    let gateways = [false, true].into_iter().filter(leads);
+    Some(Port {
+        bridge: bridge_name(network),
+        here: host_device(&endpoint.container, lease.interface),
+        there: device(lease.interface),
+        mac: lease.mac.0,
+        addresses,
+        gateways: gateways.filter_map(|ipv6| network.pool(ipv6)?.gateway).collect(),
+        mtu: mtu(network),
+        hairpin: true,
+    })
+}
+
+/// Everything that the table is to say.
+fn rules(database: &Database) -> Result<Rules, StateError> {
+    let active = database.active_networks()?;
+    let rule = |network: &Network| BridgeRules {
+        name: bridge_name(network),
+        subnets: network.pools.iter().map(|pool| (pool.subnet.address, pool.subnet.bits)).collect(),
+        internal: network.internal,
+        icc: network.switch(make::ICC, true),
+        masquerade: network.switch(make::MASQUERADE, true),
+    };
+    let bridges = active.iter().map(rule).collect();
+    let published = database.ports()?;
+    if published.is_empty() {
+        return Ok(Rules { bridges, ports: Vec::new() });
+    }
+    let mut connected: std::collections::BTreeMap<String, Vec<Connected>> = std::collections::BTreeMap::new();
+    for endpoint in database.endpoints()? {
+        let network = active.iter().find(|network| network.id == endpoint.network);
+        if let Some(network) = network.filter(|_| endpoint.lease.is_some()) {
+            connected.entry(endpoint.container.clone()).or_default().push((network.clone(), endpoint));
+        }
+    }
+    let rule = |(container, port): &(String, crate::model::PublishedPort)| {
+        let ipv6 = port.address.is_ipv6();
+        let lease = gateway(connected.get(container)?, ipv6)?.1.lease?;
+        let target = if ipv6 { IpAddr::from(lease.ipv6?) } else { IpAddr::from(lease.ipv4?) };
+        Some(PortRule {
+            protocol: port.protocol.number(),
+            address: port.address,
+            port: port.host,
+            target: SocketAddr::new(target, port.container),
+        })
+    };
+    Ok(Rules { bridges, ports: published.iter().filter_map(rule).collect() })
+}

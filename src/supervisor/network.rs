@@ -1,0 +1,181 @@
+//! A container's networks and ports through its life: addresses before it is made, devices between its making and its start, all of
+//! it given back at its end.
+//!
+//! Through the restarts of a policy the addresses and the ports stay the container's: nobody takes them in the pause.
+
+use std::path::Path;
+
+use crate::executor::ExecError;
+use crate::model::{Container, EndpointSettings, Kind as _, chain};
+use crate::network::kernel::{Attached, Kernel};
+use crate::network::ports::Held;
+use crate::network::{Connected, NetworkError};
+use crate::state::{Database, StateError};
+use crate::supervisor::protocol::NetworkOrder;
+
+use super::proxy::{Proxy, Targets};
+
+/// What one container has.
+#[derive(Debug)]
+pub(super) struct Networking {
+    kernel: Kernel,
+    container: Container,
+    connected: Vec<Connected>,
+    targets: Targets,
+    /// What passes on what arrives at the ports; each holds its socket.
+    proxies: Vec<Proxy>,
+    attached: bool,
+}
+
+fn failed(error: NetworkError) -> ExecError {
+    ExecError::failed(error.kind(), "connecting the container with its networks", error)
+}
+
+/// Begins to pass on what arrives at a port.
+fn serve(held: Held, targets: &Targets) -> Result<Proxy, NetworkError> {
+    let port = held.port;
+    start(held, targets.clone()).map_err(|source| NetworkError::Port { port, source })
+}
+
+#[cfg(target_os = "linux")]
+fn start(held: Held, targets: Targets) -> std::io::Result<Proxy> {
+    use crate::network::ports::Socket;
+    match held.socket {
+        Socket::Tcp(listener) => super::proxy::tcp(listener, held.port, targets),
+        Socket::Udp(socket) => super::proxy::udp(socket, held.port, targets),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start(held: Held, _targets: Targets) -> std::io::Result<Proxy> {
+    match held.socket {}
+}
+
+impl Networking {
+    pub(super) fn new(root: &Path, run: &Path, container: &Container) -> Self {
+        let run_root = run.parent().unwrap_or(run);
+        Self {
+            kernel: Kernel::new(root, run_root),
+            container: container.clone(),
+            connected: Vec::new(),
+            targets: Targets::default(),
+            proxies: Vec::new(),
+            attached: false,
+        }
+    }
+
+    /// Gets addresses and ports, or sees to it that those of the last run are still good.
+    pub(super) fn attach(&mut self, database: &Database) -> Result<(), ExecError> {
+        if !self.container.host.network.is_networked() {
+            return Ok(());
+        }
+        let Attached { connected, ports } =
+            self.kernel.attach(database, &self.container, self.attached).map_err(failed)?;
+        self.connected = connected;
+        self.targets.set(&self.connected);
+        for held in ports {
+            self.proxies.push(serve(held, &self.targets).map_err(failed)?);
+        }
+        self.attached = true;
+        Ok(())
+    }
+
+    /// Connects the namespace of the first process, which does not run yet.
+    pub(super) fn connect(&self, pid: u32) -> Result<(), ExecError> {
+        if self.connected.is_empty() {
+            return Ok(());
+        }
+        self.kernel.connect(pid, &self.connected).map_err(failed)
+    }
+
+    /// It has ended: its devices go before its addresses do, which is with the record of its end.
+    pub(super) fn ended(&mut self) {
+        self.proxies.clear();
+        if let Err(error) = self.kernel.disconnect(&self.connected) {
+            tracing::warn!(error = chain(&error), "disconnecting the container");
+        }
+    }
+
+    /// Nobody waits any more: what nobody uses is taken down.
+    pub(super) fn settle(&mut self, database: &Database) {
+        if std::mem::take(&mut self.attached)
+            && let Err(error) = self.kernel.settle(database)
+        {
+            tracing::warn!(error = chain(&error), "taking networks down");
+        }
+    }
+
+    /// It could not be started: everything is given back.
+    pub(super) fn abandon(&mut self, database: &Database) {
+        self.ended();
+        if self.attached
+            && let Err(error) = database.release_addresses(&self.container.id)
+        {
+            tracing::error!(error = chain(&error), "giving the container's addresses back");
+        }
+        self.settle(database);
+    }
+
+    /// Connects it with one more network while it runs, or disconnects it.
+    pub(super) fn change(
+        &mut self,
+        database: &Database,
+        order: &NetworkOrder,
+        pid: u32,
+    ) -> Result<(), NetworkError> {
+        match order {
+            NetworkOrder::Connect { network, settings } => self.plug(database, network, settings, pid),
+            NetworkOrder::Disconnect { network } => self.unplug(database, network, pid),
+        }
+    }
+
+    fn find(database: &Database, id: &str) -> Result<crate::model::Network, NetworkError> {
+        let found = database.networks_matching(id)?.into_iter().find(|network| network.id == id);
+        found.ok_or_else(|| StateError::NoNetwork { name: id.to_owned() }.into())
+    }
+
+    fn plug(
+        &mut self,
+        database: &Database,
+        network: &str,
+        settings: &EndpointSettings,
+        pid: u32,
+    ) -> Result<(), NetworkError> {
+        let network = Self::find(database, network)?;
+        database.add_endpoint(&self.container, &network, settings)?;
+        let plugged = self.kernel.extend(database, &self.container).and_then(|connected| {
+            self.kernel.plug(pid, &connected)?;
+            Ok(connected)
+        });
+        match plugged {
+            Ok(connected) => {
+                self.connected = connected;
+                self.attached = true;
+                self.refresh(database)
+            }
+            Err(error) => {
+                database.remove_endpoint(&self.container, &network)?;
+                self.kernel.settle(database)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn unplug(&mut self, database: &Database, network: &str, pid: u32) -> Result<(), NetworkError> {
+        let at = self.connected.iter().position(|(one, _)| one.id == network);
+        let Some(at) = at else {
+            let network = Self::find(database, network)?;
+            return Ok(database.remove_endpoint(&self.container, &network).map(drop)?);
+        };
+        let gone = self.connected.remove(at);
+        self.kernel.unplug(pid, &gone, &self.connected)?;
+        database.remove_endpoint(&self.container, &gone.0)?;
+        self.refresh(database)
+    }
+
+    /// What follows from other connections: where ports lead, and which bridges are needed.
+    fn refresh(&mut self, database: &Database) -> Result<(), NetworkError> {
+        self.targets.set(&self.connected);
+        self.kernel.settle(database)
+    }
+}

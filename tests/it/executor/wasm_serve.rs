@@ -1,0 +1,187 @@
+//! Servers of HTTP in Wasm containers.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::support::host::Host;
+use crate::support::{registry, require};
+
+fn image(name: &str, tag: &str) -> String {
+    format!("{}/wasm/{name}:{tag}", registry::address())
+}
+
+/// A port that is free now.
+fn free() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// Everything the server answers to these bytes.
+fn raw(port: u16, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a server");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time limit");
+    let _ = stream.write_all(request);
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Status and body of a request; chunks are put together.
+fn get(port: u16, path: &str) -> (u16, String) {
+    let answer = raw(port, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return (status, body.to_owned());
+    }
+    let (mut text, mut rest) = (String::new(), body);
+    while let Some((size, more)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        text.push_str(&more[..size]);
+        rest = more.get(size + 2..).unwrap_or_default();
+    }
+    (status, text)
+}
+
+/// Starts a server; its port.
+fn serve(host: &Host, name: &str, image: &str, flags: &[&str]) -> u16 {
+    let port = free();
+    let publish = format!("127.0.0.1:{port}:80");
+    let base = ["run", "-d", "--name", name, "--platform", "wasi/wasm", "-p", publish.as_str()];
+    host.umiak(&[&base, flags, &[image]].concat()).exits(0);
+    port
+}
+
+#[test]
+fn both_versions_answer_and_are_logged() {
+    require!(root, registry);
+    let host = Host::new();
+    for (name, tag, hello) in
+        [("serve2", "artifact-p2", "hello from 0.2"), ("serve3", "artifact-p3", "hello from 0.3")]
+    {
+        let port = serve(&host, name, &image(name, tag), &[]);
+        assert_eq!(get(port, "/"), (200, hello.to_owned()));
+        assert_eq!(get(port, "/trap").0, 500);
+        assert_eq!(get(port, "/").0, 200, "a trap ends one instance and no more");
+        host.umiak(&["stop", name]).exits(0);
+        assert_eq!(host.umiak(&["wait", name]).exits(0).text(), "0");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+        let logs = host.umiak(&["logs", name]).exits(0);
+        let lines: Vec<&str> = logs.stdout.lines().collect();
+        assert_eq!(lines.len(), 3, "{logs:?}");
+        assert!(
+            lines[0].starts_with("127.0.0.1 - - [") && lines[0].contains("\"GET / HTTP/1.1\" 200 14 "),
+            "{logs:?}"
+        );
+        assert!(lines[1].contains("\"GET /trap HTTP/1.1\" 500 "), "{logs:?}");
+        assert!(logs.stderr.contains("asked to trap") && logs.stderr.contains("wasm backtrace"), "{logs:?}");
+    }
+}
+
+#[test]
+fn no_request_of_the_older_version_sees_what_another_left() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "two", &image("serve2", "tar-p2"), &["-e", "A=b"]);
+    for _ in 0..3 {
+        assert_eq!(get(port, "/asked"), (200, "1".to_owned()));
+    }
+    assert_eq!(get(port, "/env?A"), (200, "b".to_owned()));
+    host.umiak(&["rm", "-f", "two"]).exits(0);
+    let port = serve(&host, "three", &image("serve3", "artifact-p3"), &[]);
+    let most = (0..5).map(|_| get(port, "/asked").1.parse::<u32>().expect("a number")).max();
+    assert!(most > Some(1), "an instance of 0.3 answers more than once: {most:?}");
+    host.umiak(&["rm", "-f", "three"]).exits(0);
+}
+
+#[test]
+fn malformed_and_oversized_requests_are_refused() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve2", "artifact-p2"), &[]);
+    let huge = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(200_000));
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n", "400"),
+        ("NONSENSE\r\n\r\n", "400"),
+        (huge.as_str(), "431"),
+        (
+            "POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\nConnection: close\r\n\r\n",
+            "413",
+        ),
+        ("POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nabcde", "200"),
+    ] {
+        let answer = raw(port, request.as_bytes());
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{}: {answer}",
+            &request[..request.len().min(60)]
+        );
+    }
+    assert_eq!(get(port, "/").0, 200);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}
+
+#[test]
+fn one_request_that_loops_holds_up_nobody_and_cannot_keep_the_container() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve2", "artifact-p2"), &[]);
+    let busy: Vec<_> = (0..4).map(|_| std::thread::spawn(move || get(port, "/loop"))).collect();
+    for _ in 0..10 {
+        assert_eq!(get(port, "/").0, 200);
+    }
+    host.umiak(&["kill", "cc"]).exits(0);
+    assert_eq!(host.umiak(&["wait", "cc"]).exits(0).text(), "137");
+    for thread in busy {
+        // The connection ends, or says so first.
+        assert!(matches!(thread.join().expect("a client").0, 0 | 500));
+    }
+}
+
+#[test]
+fn requests_go_only_where_they_may() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("serve2", "artifact-p2");
+    let target = serve(&host, "target", &image, &[]);
+    let authority = format!("127.0.0.1:{target}");
+    let shut = serve(&host, "shut", &image, &[]);
+    let answer = get(shut, &format!("/fetch?{authority}")).1;
+    assert!(answer.starts_with("refused: ") && answer.contains("Denied"), "{answer}");
+    let open = serve(&host, "open", &image, &["--allow-net", &authority]);
+    assert_eq!(get(open, &format!("/fetch?{authority}")).1, "status 200");
+    for name in ["target", "shut", "open"] {
+        host.umiak(&["rm", "-f", name]).exits(0);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    require!(root, registry);
+    let host = Host::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let image = image("serve2", "artifact-p2");
+    host.umiak(&["run", "-d", "--platform", "wasi/wasm", "-p", &publish, &image])
+        .fails(125, &[&port.to_string(), "bind"]);
+}
+
+#[test]
+fn a_paused_server_answers_when_it_goes_on() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve2", "artifact-p2"), &[]);
+    assert_eq!(get(port, "/").0, 200);
+    host.umiak(&["pause", "cc"]).exits(0);
+    let client = std::thread::spawn(move || get(port, "/"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!client.is_finished());
+    host.umiak(&["unpause", "cc"]).exits(0);
+    assert_eq!(client.join().expect("a client").0, 200);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}

@@ -1,0 +1,98 @@
+//! Who reaches whom.
+
+use super::{asked, asked_from, bare, detached, field, host, neighbour, page};
+use crate::support::require;
+
+#[test]
+fn networks_are_apart_and_internal_ones_lead_nowhere() {
+    require!(root, registry, net);
+    let (host, _) = host();
+    let other = neighbour(host.space());
+    other.sh("ip route add 172.16.0.0/12 via 192.0.2.1");
+    // Somebody else's page.
+    let root = host.dir().join("www");
+    std::fs::create_dir_all(root.join("cgi-bin")).expect("a folder");
+    std::fs::write(root.join("cgi-bin/who"), "#!/bin/sh\necho; echo $REMOTE_ADDR\n").expect("a page");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(root.join("cgi-bin/who"), mode).expect("its mode");
+    let folder = root.to_string_lossy().into_owned();
+    let mut theirs =
+        other.command("busybox").args(["httpd", "-f", "-p", "80", "-h", &folder]).spawn().expect("busybox");
+    // And one of the host's that listens on loopback alone.
+    let mut local = host
+        .space()
+        .command("busybox")
+        .args(["httpd", "-f", "-p", "127.0.0.1:7777", "-h", &folder])
+        .spawn()
+        .expect("busybox");
+    for args in [
+        &["front"][..],
+        &["--internal", "inside"],
+        &["-o", "com.docker.network.bridge.enable_icc=false", "apart"],
+    ] {
+        host.umiak(&[&["network", "create"], args].concat()).exits(0);
+    }
+    let one = |name: &str, network: &str| {
+        page(&host, &["--name", name, "--network", network]);
+        format!(
+            "{}:80",
+            field(&host, name, &format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"))
+        )
+    };
+    let front = one("a", "front");
+    let inside = [one("b", "inside"), one("c", "inside")];
+    let apart = [one("d", "apart"), one("e", "apart")];
+    detached(&host, &["--name", "x", "--network", "front"], "exec sleep 1000");
+    let reaches = |from: &str, to: &str| asked_from(&host, from, to).is_some();
+    assert!(reaches("x", &front) && reaches("b", &inside[1]), "neighbours");
+    assert!(
+        !reaches("x", &inside[0]) && !reaches("x", &apart[0]) && !reaches("b", &front),
+        "networks are apart"
+    );
+    assert!(!reaches("d", &apart[1]) && !reaches("e", &apart[0]), "icc=false");
+    // Out, by the host's address; not from inside.
+    assert_eq!(asked_from(&host, "x", "192.0.2.9:80").as_deref(), Some("192.0.2.1"));
+    assert_eq!(asked_from(&host, "d", "192.0.2.9:80").as_deref(), Some("192.0.2.1"));
+    assert!(!reaches("b", "192.0.2.9:80"), "internal");
+    // Not in, but for published ports.
+    assert!(
+        asked(host.space(), &front).is_some()
+            && asked(&other, &front).is_none()
+            && asked(&other, &inside[0]).is_none()
+    );
+    // The host's loopback services are its own.
+    assert!(asked(host.space(), "127.0.0.1:7777").is_some());
+    let gateway = field(&host, "x", "{{.NetworkSettings.Networks.front.Gateway}}");
+    for address in [gateway.as_str(), "127.0.0.1"] {
+        assert!(!reaches("x", &format!("{address}:7777")), "{address}");
+    }
+    // A route of its own making does not help.
+    let route = ["exec", "--privileged", "x", "ip", "route", "add", "127.0.0.0/8", "via", &gateway];
+    let _ = host.umiak(&route);
+    assert!(!reaches("x", "127.0.0.1:7777"));
+    for program in [&mut theirs, &mut local] {
+        program.kill().expect("killed");
+        program.wait().expect("gone");
+    }
+    host.umiak(&["rm", "-f", "a", "b", "c", "d", "e", "x"]).exits(0);
+    bare(&host);
+}
+
+#[test]
+fn ipv6_has_addresses_of_its_own_and_published_ports() {
+    require!(root, registry, net);
+    let (host, _) = host();
+    let other = neighbour(host.space());
+    host.umiak(&["network", "create", "--subnet", "fd00:5::/64", "six"]).exits(0);
+    page(&host, &["--name", "web", "--network", "six", "-p", "8080:80"]);
+    assert_eq!(field(&host, "web", "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}"), "fd00:5::2");
+    assert!(asked(host.space(), "[fd00:5::2]:80").is_some());
+    assert_eq!(
+        asked(&other, "[2001:db8::1]:8080").as_deref(),
+        Some("2001:db8::9"),
+        "the client's address is kept"
+    );
+    assert!(asked(&other, "192.0.2.1:8080").is_some() && asked(host.space(), "[::1]:8080").is_some());
+    host.umiak(&["rm", "-f", "web"]).exits(0);
+    bare(&host);
+}
