@@ -162,6 +162,7 @@ impl Engine {
             exe,
             cache: self.root.join("cache"),
             guest_memory: Some(self.guest_memory()),
+            own_process: false,
             scratch: self.run_dir(&container.id),
             runtime: container.executor.runtime.clone(),
         })?;

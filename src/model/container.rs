@@ -39,6 +39,7 @@ pub struct Container {
     /// How it is confined and supervised.
     pub host: HostConfig,
     /// What its supervisor wrote last.
+    #[serde(default)]
     pub state: RunState,
 }
 

@@ -307,3 +307,39 @@ async fn downloads_resume_restart_and_end() {
     };
     assert!(matches!(end, Err(RegistryError::TimedOut { .. })), "{end:?}");
 }
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let own = host.clone();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = vec![0; 4];
+            socket.read_exact(&mut head).await.unwrap();
+            let answer = match head.as_slice() {
+                b"HEAD" => "404 No\r\n".to_owned(),
+                b"POST" => format!("202 Yes\r\nLocation: http://{own}/v2/x/blobs/uploads/1\r\n"),
+                // Nothing is read, and nothing said.
+                b"PATC" => {
+                    kept.push(socket);
+                    continue;
+                }
+                _ => "403 No\r\n".to_owned(),
+            };
+            let text = format!("HTTP/1.1 {answer}Connection: close\r\nContent-Length: 0\r\n\r\n");
+            socket.write_all(text.as_bytes()).await.unwrap();
+            let _ = tokio::time::timeout(Duration::from_millis(50), socket.read(&mut [0; 4096])).await;
+        }
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = vec![7; 32 << 20];
+    std::fs::write(file.path(), &bytes).unwrap();
+    let blob = Outgoing { digest: Digest::of(&bytes), size: 32 << 20, path: file.path().to_owned() };
+    let client = Client::new(&Config::default()).with_idle(Duration::from_millis(100));
+    let at = Source { host: host.clone(), repository: "x".into() };
+    // It asks how far the upload is, and is told no.
+    let error = client.upload(&at, &blob, &[], &|_| ()).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Status { status: 403, .. }), "{error}");
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Database, Durable, Failure, StateError, decode, encode, events};
-use crate::model::{Container, ContainerId, Event, HostConfig, RunState, RuntimeStatus};
+use crate::model::{Container, ContainerConfig, ContainerId, Event, HostConfig, RunState, RuntimeStatus};
 
 const WHAT: &str = "a container";
 
@@ -33,6 +33,32 @@ fn select(
         found.push(container);
     }
     Ok(found)
+}
+
+/// A record without what is as it is by default. Most of a record is that, and a list of a thousand containers reads every one:
+/// so short, a row lies in its page whole.
+fn sparse(container: &Container) -> Result<String, Failure> {
+    let failed = |source| StateError::Record { what: WHAT, source };
+    let mut record = serde_json::to_value(container).map_err(failed)?;
+    let default = serde_json::to_value(HostConfig::default()).map_err(failed)?;
+    let config = serde_json::to_value(ContainerConfig::default()).map_err(failed)?;
+    // Only what is read back with its default when it is missing.
+    for part in ["resources", "security", "log"] {
+        leave_out(&mut record["host"][part], &default[part]);
+    }
+    leave_out(&mut record["host"], &default);
+    leave_out(&mut record["config"], &config);
+    if let Some(fields) = record.as_object_mut() {
+        // It has a column of its own.
+        fields.remove("state");
+    }
+    encode(WHAT, &record)
+}
+
+fn leave_out(value: &mut serde_json::Value, default: &serde_json::Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|key, field| default.get(key) != Some(field));
+    }
 }
 
 /// Refuses a name that another container has.
@@ -70,7 +96,7 @@ impl Database {
                 container.name,
                 container.image.as_str(),
                 status(container.state.status),
-                encode(WHAT, container)?,
+                sparse(container)?,
                 encode(WHAT, &container.state)?
             ])?;
             super::volumes::attach(t, container)?;
@@ -168,7 +194,7 @@ impl Database {
             let news = change(&mut container);
             refuse_taken(t, &container)?;
             t.prepare_cached("UPDATE containers SET name = ?2, record = ?3 WHERE id = ?1")?
-                .execute(params![id.as_str(), container.name, encode(WHAT, &container)?])?;
+                .execute(params![id.as_str(), container.name, sparse(&container)?])?;
             events::add(t, &news)
         })
     }
@@ -194,5 +220,45 @@ impl Database {
                 .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Mount, MountSource, NamespaceMode};
+
+    #[test]
+    fn a_record_without_its_defaults_is_read_back_as_it_was() {
+        let digest: crate::model::Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let mut container = Container {
+            id: ContainerId::from_bytes([7; 32]),
+            name: "one".into(),
+            created: crate::model::Timestamp::now(),
+            image: digest.clone(),
+            image_name: "image".into(),
+            layers: vec![digest],
+            platform: crate::model::Platform::linux_native(),
+            executor: crate::model::ExecutorChoice {
+                name: "linux".into(),
+                reason: "test".into(),
+                runtime: None,
+            },
+            config: ContainerConfig { cmd: vec!["true".into()], ..ContainerConfig::default() },
+            host: HostConfig::default(),
+            state: RunState::default(),
+        };
+        let text = sparse(&container).unwrap();
+        assert!(text.len() < 700, "{text}");
+        assert_eq!(decode::<Container>(WHAT, &text).map_err(|_| ()).unwrap(), container);
+        container.host.resources.memory = Some(1);
+        container.host.security.no_new_privileges = true;
+        container.host.log.max_file = Some(3);
+        container.host.pid = NamespaceMode::Host;
+        let source = MountSource::Tmpfs { size: None, mode: None, options: Vec::new() };
+        container.host.mounts.push(Mount { source, target: "/t".into(), read_only: false });
+        container.config.tty = true;
+        let text = sparse(&container).unwrap();
+        assert_eq!(decode::<Container>(WHAT, &text).map_err(|_| ()).unwrap(), container);
     }
 }

@@ -206,6 +206,7 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
         exe: launch.exe.clone(),
         cache: launch.root.join("cache"),
         guest_memory: launch.guest_memory,
+        own_process: true,
         scratch: launch.run.clone(),
         runtime: launch.container.executor.runtime.clone(),
     };
@@ -397,7 +398,8 @@ fn change_network(
     reply: Reply<()>,
 ) {
     let changed = |database: &crate::state::Database| {
-        networking.change(database, order, pid).map_err(|error| failure(&error))
+        networking.change(database, order, pid).map_err(|error| failure(&error))?;
+        networking.renamed(pid).map_err(|error| failure(&error))
     };
     let _ = reply.send(record.database().and_then(changed));
     record.rest();

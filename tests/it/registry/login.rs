@@ -183,3 +183,20 @@ fn logins_at_once_lose_nothing() {
     let auths = config(&host)["auths"].as_object().expect("an object").len();
     assert_eq!(auths, depots.len());
 }
+
+#[test]
+fn an_identity_token_is_kept_in_the_passwords_place() {
+    require!(root);
+    let (host, depot) = (Host::new(), Depot::new());
+    let name = format!("{}/x", depot.address());
+    have(&host, &name, 10);
+    depot.trouble(Trouble::Tokens(2));
+    depot.trouble(Trouble::Identity);
+    login(&host, &depot.address());
+    assert_eq!(config(&host)["auths"][depot.address()], serde_json::json!({ "identitytoken": "fresh" }));
+    depot.asked();
+    host.umiak(&["push", &name]).exits(0);
+    let tokens: Vec<_> = depot.asked().into_iter().filter(|one| one.path.starts_with("/token")).collect();
+    assert!(tokens.len() > 1, "{tokens:?}");
+    assert!(tokens.iter().all(|one| one.method == "POST" && one.authorization.is_none()), "{tokens:?}");
+}

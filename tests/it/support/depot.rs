@@ -28,6 +28,8 @@ pub(crate) enum Trouble {
     Cut(usize, u32),
     /// Tokens are good for so many requests.
     Tokens(u32),
+    /// The token service exchanges a password for a refresh token, and that for tokens; a password again is refused.
+    Identity,
     /// Name and password.
     Password,
     /// What is pushed is refused, with these words.
@@ -236,8 +238,25 @@ fn answer(content: &mut Content, port: u16, request: &Request) -> Answer {
             Trouble::Tokens(uses) => Some(*uses),
             _ => None,
         });
+        let body = String::from_utf8_lossy(&request.body);
+        let mut refresh = "";
+        if content.trouble.contains(&Trouble::Identity) {
+            let known = request.headers.get("authorization").is_some_and(|value| value == BASIC);
+            match request.method.as_str() {
+                "GET" if known && request.query.contains_key("offline_token") => {
+                    refresh = r#","refresh_token":"fresh""#;
+                }
+                "POST"
+                    if body.contains("grant_type=refresh_token") && body.contains("refresh_token=fresh") => {}
+                _ => return plain(401, ""),
+            }
+        }
         content.token = (content.token.0 + 1, uses.unwrap_or(u32::MAX));
-        return Answer(200, String::new(), format!(r#"{{"token":"t{}"}}"#, content.token.0).into_bytes());
+        return Answer(
+            200,
+            String::new(),
+            format!(r#"{{"token":"t{}"{refresh}}}"#, content.token.0).into_bytes(),
+        );
     }
     if let Some(refused) = door(content, port, request) {
         return refused;
