@@ -6,11 +6,13 @@
 
 pub mod args;
 mod attach;
+mod boot;
 mod check;
 mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod df;
 mod events;
 mod exec;
 mod fault;
@@ -119,8 +121,28 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "events", "exec", "images", "inspect", "kill", "login", "logout", "logs", "pause", "port",
-    "ps", "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
+    "attach",
+    "events",
+    "exec",
+    "images",
+    "inspect",
+    "kill",
+    "login",
+    "logout",
+    "logs",
+    "pause",
+    "port",
+    "ps",
+    "rename",
+    "search",
+    "stats",
+    "stop",
+    "system stop",
+    "system unit",
+    "top",
+    "unpause",
+    "update",
+    "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -289,6 +311,10 @@ commands! {
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
+        Df(df::Df) = "system df",
+        Start(boot::Start) = "system start",
+        Stop(boot::Stop) = "system stop",
+        Unit(boot::Unit) = "system unit",
     }
 }
 
