@@ -42,6 +42,7 @@ mod spawn;
 mod sys;
 pub mod userns;
 mod users;
+pub mod wall;
 mod wire;
 
 pub use exec::{ExecPlan, exec};

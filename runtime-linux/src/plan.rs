@@ -359,6 +359,11 @@ pub struct Limits {
     pub throttles: Vec<Throttle>,
 }
 
+impl Limits {
+    /// So many bytes are no limit.
+    pub const UNLIMITED: u64 = i64::MAX as u64;
+}
+
 /// A rate that a block device gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttle {

@@ -247,3 +247,41 @@ fn what_cannot_be_is_refused_and_nothing_is_left() {
         net::disconnect("nope").unwrap();
     });
 }
+
+#[test]
+fn a_well_known_port_leads_to_another_and_stays_free() {
+    on_own_host(|| {
+        let guest = Guest::new();
+        let (tcp, udp) =
+            (guest.listen("127.0.0.11:0"), guest.namespace.run(|| UdpSocket::bind("127.0.0.11:0")).unwrap());
+        let rule = |protocol, target| PortRule { protocol, address: ip("127.0.0.11"), port: 53, target };
+        let rules = [rule(6, tcp.local_addr().unwrap()), rule(17, udp.local_addr().unwrap())];
+        guest.namespace.run(|| net::redirect(&rules)).unwrap();
+        serve(tcp);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 16];
+            while let Ok((length, from)) = udp.recv_from(&mut bytes) {
+                let _ = udp.send_to(&bytes[..length], from);
+            }
+        });
+        let ask = || {
+            assert_eq!(asked("127.0.0.11:53"), "127.0.0.1");
+            let client = UdpSocket::bind("0.0.0.0:0")?;
+            client.set_read_timeout(Some(Duration::from_secs(2)))?;
+            client.connect("127.0.0.11:53")?;
+            client.send(b"hello")?;
+            client.recv(&mut [0; 16])
+        };
+        assert_eq!(guest.namespace.run(ask).unwrap(), 5);
+        // A name server of the container's own takes the port on all its addresses.
+        let (own, _udp) = guest
+            .namespace
+            .run(|| Ok((TcpListener::bind("0.0.0.0:53")?, UdpSocket::bind("0.0.0.0:53")?)))
+            .unwrap();
+        serve(own);
+        assert_eq!(guest.namespace.run(|| Ok(asked("127.0.0.1:53"))).unwrap(), "127.0.0.1");
+        assert_eq!(guest.namespace.run(ask).unwrap(), 5);
+        let six = PortRule { target: "[::1]:1".parse().unwrap(), ..rules[0].clone() };
+        assert_eq!(net::redirect(&[six]).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+    });
+}

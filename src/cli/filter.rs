@@ -15,7 +15,11 @@ impl Filters {
             |value: &str, rule: String| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
         let mut all = Vec::new();
         for text in given {
-            let Some((key, value)) = text.split_once('=') else {
+            let Some((key, value)) = text
+                .split_once("!=")
+                .map(|(key, value)| (format!("{key}!"), value))
+                .or_else(|| text.split_once('=').map(|(key, value)| (key.to_owned(), value)))
+            else {
                 return Err(wrong(text, "expected name=value".to_owned()));
             };
             let key = key.trim().to_ascii_lowercase();
@@ -43,12 +47,13 @@ impl Filters {
         values.is_empty() || values.into_iter().any(test)
     }
 
-    /// Whether labels pass: each filter names one, perhaps with its value.
+    /// Whether labels pass: each filter names one, perhaps with its value, that is there (`label!`: that is not).
     pub(super) fn pass_labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.values("label").into_iter().all(|wish| match wish.split_once('=') {
+        let there = |wish: &str| match wish.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(wish),
-        })
+        };
+        self.values("label").into_iter().all(there) && !self.values("label!").into_iter().any(there)
     }
 }
 
@@ -87,6 +92,9 @@ mod tests {
         let labels = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         assert!(filters.pass_labels(&labels(&[("a", ""), ("b", "1")])));
         assert!(!filters.pass_labels(&labels(&[("a", ""), ("b", "2")])));
+        let without = Filters::parse(&["label!=a=1".to_owned()], &["label", "label!"]).unwrap();
+        assert!(without.pass_labels(&labels(&[("a", "2")])) && !without.pass_labels(&labels(&[("a", "1")])));
+        assert!(Filters::parse(&["label!=a".to_owned()], &["label"]).is_err());
         assert!(Filters::parse(&["name".to_owned()], &["name"]).is_err());
         assert!(Filters::parse(&["nope=1".to_owned()], &["name"]).is_err());
     }

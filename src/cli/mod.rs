@@ -6,12 +6,14 @@
 
 pub mod args;
 mod attach;
+mod boot;
 mod check;
 mod commit;
 mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod df;
 mod diff;
 mod events;
 mod exec;
@@ -126,8 +128,29 @@ trait Execute {
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
 /// for a namespace.
 const OUTSIDE: &[&str] = &[
-    "attach", "events", "exec", "history", "images", "inspect", "kill", "login", "logout", "logs", "pause",
-    "port", "ps", "rename", "search", "stats", "stop", "top", "unpause", "update", "wait",
+    "attach",
+    "events",
+    "exec",
+    "history",
+    "images",
+    "inspect",
+    "kill",
+    "login",
+    "logout",
+    "logs",
+    "pause",
+    "port",
+    "ps",
+    "rename",
+    "search",
+    "stats",
+    "stop",
+    "system stop",
+    "system unit",
+    "top",
+    "unpause",
+    "update",
+    "wait",
 ];
 
 fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
@@ -310,6 +333,10 @@ commands! {
         Events(events::Events) = "events",
         Info(info::Info) = "info",
         Prune(prune::System) = "system prune",
+        Df(df::Df) = "system df",
+        Start(boot::Start) = "system start",
+        Stop(boot::Stop) = "system stop",
+        Unit(boot::Unit) = "system unit",
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn parse(given: &[String]) -> Result<Self, Fault> {
-        let filters = Filters::parse(given, &["until", "label"])?;
+        let filters = Filters::parse(given, &["until", "label", "label!"])?;
         let mut until = None;
         for value in filters.values("until") {
             let wrong = |error: Refused| Fault::Bound { flag: "until", error: error.to_string() };

@@ -73,7 +73,18 @@ impl Update {
             cpuset_mems: self.cpuset_mems.as_deref(),
             blkio_weight: self.blkio_weight,
         })?;
-        // Here nothing and no limit are two things.
+        // Here nothing and no limit are two things: 0 takes a limit away, of which docker makes no change.
+        changes.memory = self.memory.or(changes.memory);
+        changes.memory_swap = self.memory_swap.or(changes.memory_swap);
+        changes.memory_reservation = self.memory_reservation.or(changes.memory_reservation);
+        changes.nano_cpus = changes.nano_cpus.or(self.cpus.filter(|nano| *nano == 0).map(|_| 0));
+        changes.cpu_shares = changes.cpu_shares.or(self.cpu_shares.filter(|shares| *shares == 0).map(|_| 0));
+        changes.cpu_period = changes.cpu_period.or(self.cpu_period.filter(|period| *period == 0).map(|_| 0));
+        changes.cpu_quota = self.cpu_quota.or(changes.cpu_quota);
+        if changes.memory == Some(0) && changes.memory_swap.is_none() {
+            // Swap is limited together with memory.
+            changes.memory_swap = Some(0);
+        }
         changes.pids_limit = self.pids_limit.map(|limit| if limit > 0 { limit } else { -1 });
         let restart = self.restart.as_deref().map(supervise::restart).transpose().map_err(Fault::value)?;
         Ok((changes, restart))
@@ -87,13 +98,14 @@ fn after(now: &Resources, changes: &Resources) -> Result<Resources, Refused> {
             "Conflicting options: {what} cannot be updated as {set} has already been set"
         )))
     };
-    if changes.nano_cpus.is_some() && (now.cpu_period.is_some() || now.cpu_quota.is_some()) {
+    let set = |value: Option<u64>| value.is_some_and(|value| value > 0);
+    if set(changes.nano_cpus) && (now.cpu_period.is_some() || now.cpu_quota.is_some()) {
         return conflict("Nano CPUs", if now.cpu_quota.is_some() { "CPU Quota" } else { "CPU Period" });
     }
-    if changes.cpu_quota.is_some() && now.nano_cpus.is_some() {
+    if changes.cpu_quota.is_some_and(|quota| quota != 0) && now.nano_cpus.is_some() {
         return conflict("CPU Quota", "NanoCPUs");
     }
-    if changes.cpu_period.is_some() && now.nano_cpus.is_some() {
+    if set(changes.cpu_period) && now.nano_cpus.is_some() {
         return conflict("CPU Period", "NanoCPUs");
     }
     let limit = now.memory_swap.and_then(|swap| u64::try_from(swap).ok());
@@ -154,6 +166,13 @@ mod tests {
         }
         let both = Resources { memory: Some(200), memory_swap: Some(400), ..Resources::default() };
         assert_eq!(after(&now, &both).unwrap().memory, Some(200));
+        let nothing = Resources {
+            nano_cpus: Some(0),
+            memory_swap: Some(0),
+            cpu_quota: Some(0),
+            ..Resources::default()
+        };
+        assert_eq!(after(&now, &nothing).unwrap(), Resources::default());
         let quota = Resources { cpu_quota: Some(1), ..Resources::default() };
         let cpus = Resources { nano_cpus: Some(1), ..Resources::default() };
         assert!(after(&quota, &cpus).unwrap_err().to_string().contains("CPU Quota has already been set"));

@@ -8,6 +8,7 @@ use crate::model::{Container, ContainerId, Event, LogDriver, RuntimeStatus, Time
 use crate::reference::resolve;
 use crate::state::StateError;
 use crate::supervisor::{self, Claim, Liveness, LogReader, SupervisorError};
+use crate::watch::Watch;
 
 use super::{Engine, EngineError};
 
@@ -162,6 +163,7 @@ impl Engine {
             exe,
             cache: self.root.join("cache"),
             guest_memory: Some(self.guest_memory()),
+            own_process: false,
             scratch: self.run_dir(&container.id),
             runtime: container.executor.runtime.clone(),
         })?;
@@ -251,6 +253,12 @@ impl Engine {
         }
         let path = supervisor::log_path(&self.store()?.container_dir(&view.container.id));
         LogReader::open(&path, tail).map_err(|source| EngineError::Path { path, source })
+    }
+
+    /// Wakes whoever follows a container's log: when something is written, and when the container ends.
+    pub fn watch_logs(&self, container: &Container) -> Result<Watch, EngineError> {
+        let files = self.store()?.container_dir(&container.id);
+        Ok(Watch::directories(&[&files, &self.run_dir(&container.id)]))
     }
 
     /// The file that a container's output is kept in; it appears with the first output.

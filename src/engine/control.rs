@@ -54,7 +54,7 @@ impl Engine {
     /// Stops a container: its signal (or `signal`), then after `timeout` seconds SIGKILL. Returns after the end; one that does
     /// not run is no failure, as with docker.
     pub fn stop(&self, query: &str, signal: Option<u8>, timeout: Option<i64>) -> Result<(), EngineError> {
-        self.stop_by(query, StopOrder { signal, timeout, keep: false })
+        self.stop_by(query, StopOrder { signal, timeout, keep: false, shutdown: false })
     }
 
     fn stop_by(&self, query: &str, order: StopOrder) -> Result<(), EngineError> {
@@ -81,7 +81,7 @@ impl Engine {
     /// Stops a container if it runs, and starts it.
     pub fn restart(&self, query: &str, signal: Option<u8>, timeout: Option<i64>) -> Result<(), EngineError> {
         let id = self.container(query)?.container.id;
-        self.stop_by(id.as_str(), StopOrder { signal, timeout, keep: true })?;
+        self.stop_by(id.as_str(), StopOrder { signal, timeout, keep: true, shutdown: false })?;
         self.when_released(&id);
         // Somebody else may have started it meanwhile: then it runs, which is what was asked for.
         self.start_again(id.as_str(), false, None)?;

@@ -60,6 +60,8 @@ pub enum EngineError {
     #[error(transparent)]
     VolumeName(#[from] crate::model::VolumeNameError),
     #[error(transparent)]
+    VolumeOption(#[from] crate::model::VolumeOptionError),
+    #[error(transparent)]
     Merge(#[from] MergeError),
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -196,6 +198,7 @@ impl EngineError {
             Self::Commit(error) => &**error,
             Self::Volume(error) => error,
             Self::VolumeName(error) => error,
+            Self::VolumeOption(error) => error,
             Self::Join(error) => error,
             Self::Network(error) => error,
             Self::Check(error) => error,

@@ -1,7 +1,6 @@
 //! Events as they are read: from some moment on, in the order of the changes, and on for as long as somebody listens.
 //!
-//! A reader sleeps until the database's journal is written to, and reads then. The kernel tells of the writing a little before
-//! the transaction can be seen, so after each wake the reader looks again some times, at growing distances.
+//! A reader sleeps until the database's journal is written to, and reads then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,12 +12,6 @@ use super::{Engine, EngineError};
 
 /// How many events are read at once.
 const BATCH: u32 = 256;
-
-/// The first look after a wake.
-const SOON: Duration = Duration::from_millis(1);
-
-/// With nothing new, each look is so many times later than the one before.
-const LATER: u32 = 4;
 
 /// Nobody sleeps longer than this without a look.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -114,8 +107,6 @@ pub struct EventStream<'a> {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     read: VecDeque<Event>,
-    /// How long to sleep now.
-    pause: Duration,
 }
 
 impl EventStream<'_> {
@@ -128,19 +119,14 @@ impl EventStream<'_> {
             // Taken before the look: what was recorded until then is seen by it.
             let now = Timestamp::now();
             if self.look()? {
-                self.pause = SOON;
                 continue;
             }
             let left = match self.until {
                 Some(until) if until <= now => return Ok(None),
-                Some(until) => Duration::try_from(until.duration_since(now)).unwrap_or(SOON),
+                Some(until) => Duration::try_from(until.duration_since(now)).unwrap_or(LONGEST),
                 None => LONGEST,
             };
-            if self.watch.wait(self.pause.min(left)) {
-                self.pause = SOON;
-            } else {
-                self.pause = (self.pause * LATER).min(LONGEST);
-            }
+            self.watch.wait(left);
         }
     }
 
@@ -174,7 +160,7 @@ impl Engine {
             (None, None) => self.database.last_event()?,
         };
         let read = VecDeque::new();
-        Ok(EventStream { engine: self, filter, watch, seq, since, until, read, pause: SOON })
+        Ok(EventStream { engine: self, filter, watch, seq, since, until, read })
     }
 
     /// Records what happened without a change of any record. That it cannot be told is no reason to call what happened a

@@ -30,6 +30,14 @@ pub enum JoinError {
         /// The other container's id.
         container: String,
     },
+    /// The other container keeps its IPC namespace to itself.
+    #[error(
+        "can't join IPC of container {container}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+    )]
+    PrivateIpc {
+        /// The other container's id.
+        container: String,
+    },
     /// Docker has no such mode.
     #[error("{flag}: invalid {kind} mode")]
     Mode {
@@ -49,7 +57,7 @@ pub enum JoinError {
 impl Kind for JoinError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotRunning { .. } => ErrorKind::Conflict,
+            Self::NotRunning { .. } | Self::PrivateIpc { .. } => ErrorKind::Conflict,
             Self::Gone { .. } => ErrorKind::NotFound,
             Self::Mode { .. } | Self::Hostname { .. } => ErrorKind::InvalidInput,
         }
@@ -58,6 +66,7 @@ impl Kind for JoinError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotRunning { container, .. } => vec![format!("start it first: `umiak start {container}`")],
+            Self::PrivateIpc { .. } => vec!["make the other container with `--ipc shareable`".to_owned()],
             Self::Gone { .. } | Self::Mode { .. } | Self::Hostname { .. } => Vec::new(),
         }
     }
@@ -114,7 +123,12 @@ impl Engine {
             joins.pid = Some(self.joined("PID", id)?.state.pid);
         }
         if let NamespaceMode::Container(id) = &container.host.ipc {
-            joins.ipc = Some(self.joined("IPC", id)?.state.pid);
+            let other = self.joined("IPC", id)?;
+            // As with docker: what is private is not shared.
+            if !matches!(other.host.ipc, NamespaceMode::Shareable | NamespaceMode::Host) {
+                return Err(JoinError::PrivateIpc { container: other.id.to_string() }.into());
+            }
+            joins.ipc = Some(other.state.pid);
         }
         Ok(joins)
     }

@@ -124,6 +124,7 @@ pub fn merge(image: &ImageConfig, wishes: &Wishes) -> Result<ContainerConfig, Me
         exposed_ports: both(&image.exposed_ports, &wishes.exposed_ports),
         volumes: both(&image.volumes, &wishes.volumes),
         stop_signal: wish(wishes.stop_signal.as_ref()).or_else(|| wish(image.stop_signal.as_ref())).cloned(),
+        shell: shell(image),
         healthcheck: healthcheck(image, &wishes.health),
     };
     without_nul(&config)?;
@@ -139,6 +140,12 @@ fn both(image: &[String], user: &[String]) -> Vec<String> {
         }
     }
     all
+}
+
+/// The image's `SHELL`.
+fn shell(image: &ImageConfig) -> Vec<String> {
+    let words = image.other.get("Shell").and_then(serde_json::Value::as_array);
+    words.into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
 }
 
 /// The image's health check (`HEALTHCHECK`), and over it what the user wishes.
@@ -249,6 +256,7 @@ fn without_nul(config: &ContainerConfig) -> Result<(), MergeError> {
         .chain(all("a label", config.labels.iter().flat_map(|(key, value)| [key, value])))
         .chain(all("a volume", &config.volumes))
         .chain(all("an exposed port", &config.exposed_ports))
+        .chain(all("the shell", &config.shell))
         .chain(all("the stop signal", &config.stop_signal))
         .chain(all("the health check", config.healthcheck.iter().flat_map(|check| &check.test)))
         .find(|(_, value)| value.contains('\0'));

@@ -5,6 +5,7 @@
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
 pub mod archive;
+mod boot;
 mod budget;
 mod check;
 mod commit;
@@ -47,6 +48,7 @@ mod registries;
 mod rootless;
 mod run;
 mod session;
+mod usage;
 mod volumes;
 mod wants;
 mod wasm;
@@ -60,6 +62,7 @@ use crate::state::Database;
 use crate::store::Store;
 
 pub use archive::ImageArchiveError;
+pub use boot::Boot;
 pub use budget::Trimmed;
 pub use check::{CheckError, check_host, check_resources};
 pub use commit::{CommitError, CommitOptions, ImportOptions};
@@ -81,6 +84,7 @@ pub use pull::{PullStatus, Pulled};
 pub use push::{PushError, PushOptions, Pushed};
 pub use registries::{RegistryNameError, registry_name};
 pub use session::{Control, Output, Session};
+pub use usage::{DiskUsage, ImageUsage};
 pub use volumes::VolumeView;
 
 /// Where the engine's files are; what is `None` is the default for this user.
@@ -111,6 +115,7 @@ pub struct Engine {
     root: PathBuf,
     run_root: PathBuf,
     config: Config,
+    config_path: Option<PathBuf>,
     database: Database,
     store: OnceCell<Store>,
 }
@@ -130,7 +135,8 @@ impl Engine {
         private_dir(&root)?;
         let config = Config::load(options.config.as_deref())?;
         let database = Database::open(&root)?;
-        Ok(Self { root, run_root, config, database, store: OnceCell::new() })
+        let config_path = options.config.clone().map(absolute).transpose()?;
+        Ok(Self { root, run_root, config, config_path, database, store: OnceCell::new() })
     }
 
     /// The root of the store.
@@ -141,6 +147,11 @@ impl Engine {
     /// The directory for what is gone after a reboot.
     pub fn run_root(&self) -> &Path {
         &self.run_root
+    }
+
+    /// The configuration file, where it is not the usual one.
+    pub fn config_path(&self) -> Option<&Path> {
+        self.config_path.as_deref()
     }
 
     /// The configuration.

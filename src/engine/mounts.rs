@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use cap_std::fs::Dir;
 
 use crate::executor::Mount;
-use crate::model::{self, Container, ErrorKind, Kind, MountSource, Propagation, Root};
+use crate::model::{self, Container, ErrorKind, Kind, MountSource, Propagation, Root, VolumeMount};
 
 use super::{Engine, EngineError};
 
@@ -46,6 +46,16 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// Mounts are to travel from or to a source whose mounts do not.
+    #[error("path {} is mounted on {} but it is not a {wanted} mount", path.display(), mount.display())]
+    NotShared {
+        /// The source.
+        path: PathBuf,
+        /// The mount that it is in.
+        mount: PathBuf,
+        /// `shared`, `shared or slave`.
+        wanted: &'static str,
+    },
     /// `--volumes-from` with an unknown mode.
     #[error("invalid volumes-from specification `{text}`: the mode is ro or rw")]
     VolumesFrom {
@@ -57,15 +67,19 @@ pub enum MountError {
 impl Kind for MountError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSource { .. } | Self::Subpath { .. } | Self::VolumesFrom { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::NoSource { .. }
+            | Self::Subpath { .. }
+            | Self::NotShared { .. }
+            | Self::VolumesFrom { .. } => ErrorKind::InvalidInput,
             Self::Source { .. } => ErrorKind::Unavailable,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::NotShared { mount, .. } => {
+                vec![format!("`mount --make-rshared {}` makes it one", mount.display())]
+            }
             Self::NoSource { .. } => vec!["make it first, or use -v, which makes a directory".to_owned()],
             _ => Vec::new(),
         }
@@ -142,6 +156,9 @@ impl Engine {
             mounts.push(match &mount.source {
                 MountSource::Bind { path, propagation, non_recursive, create } => {
                     bind_source(path, *create)?;
+                    if container.executor.name == crate::executor::linux::NAME {
+                        shareable(path, *propagation)?;
+                    }
                     Mount::Bind {
                         source: path.clone(),
                         target: mount.target.clone(),
@@ -152,16 +169,11 @@ impl Engine {
                 }
                 MountSource::Volume { name, no_copy, subpath, .. } => {
                     self.make_volume_files(name)?;
-                    if !no_copy && subpath.is_empty() {
+                    let options = self.volume_mount(name)?;
+                    if options.is_none() && !no_copy && subpath.is_empty() {
                         self.store()?.volumes().fill(name, || image_directory(root, &mount.target))?;
                     }
-                    Mount::Bind {
-                        source: self.volume_source(name, subpath)?,
-                        target: mount.target.clone(),
-                        read_only: mount.read_only,
-                        recursive: true,
-                        propagation: Propagation::Rprivate,
-                    }
+                    self.volume_bind(name, subpath, options, mount)?
                 }
                 MountSource::Tmpfs { size, mode, options } => Mount::Tmpfs {
                     target: mount.target.clone(),
@@ -175,9 +187,53 @@ impl Engine {
         Ok(mounts)
     }
 
+    /// What a volume's options mount; `None`: the volume is a directory of the store.
+    fn volume_mount(&self, name: &str) -> Result<Option<VolumeMount>, EngineError> {
+        match self.database.volume(name)? {
+            Some(volume) => Ok(volume.mount()?),
+            None => Ok(None),
+        }
+    }
+
+    /// One mount of a volume.
+    fn volume_bind(
+        &self,
+        name: &str,
+        subpath: &str,
+        options: Option<VolumeMount>,
+        mount: &model::Mount,
+    ) -> Result<Mount, EngineError> {
+        let (recursive, read_only) = match options {
+            Some(VolumeMount::Tmpfs { options }) => {
+                return Ok(Mount::Tmpfs {
+                    target: mount.target.clone(),
+                    size: None,
+                    mode: None,
+                    read_only: mount.read_only,
+                    options,
+                });
+            }
+            Some(VolumeMount::Bind { device, recursive, read_only }) => {
+                bind_source(&device, false)?;
+                (recursive, read_only)
+            }
+            None => (true, false),
+        };
+        Ok(Mount::Bind {
+            source: self.volume_source(name, subpath)?,
+            target: mount.target.clone(),
+            read_only: mount.read_only || read_only,
+            recursive,
+            propagation: Propagation::Rprivate,
+        })
+    }
+
     /// A volume's directory, or one inside it that no link leads out of.
     pub(super) fn volume_source(&self, name: &str, subpath: &str) -> Result<PathBuf, EngineError> {
-        let data = self.store()?.volumes().data(name);
+        let data = match self.volume_mount(name)? {
+            Some(VolumeMount::Bind { device, .. }) => device,
+            Some(VolumeMount::Tmpfs { .. }) | None => self.store()?.volumes().data(name),
+        };
         if subpath.is_empty() {
             return Ok(data);
         }
@@ -215,6 +271,37 @@ fn bind_source(path: &Path, create: bool) -> Result<(), MountError> {
         }
         Err(source) => Err(MountError::Source { path: path.to_owned(), source }),
     }
+}
+
+/// Refuses to let mounts travel where the source's own mount does not: docker's rule.
+fn shareable(path: &Path, propagation: Propagation) -> Result<(), MountError> {
+    if matches!(propagation, Propagation::Private | Propagation::Rprivate) {
+        return Ok(());
+    }
+    let failed = |source| MountError::Source { path: path.to_owned(), source };
+    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
+    travels(&path.canonicalize().map_err(failed)?, propagation, &table)
+}
+
+/// The same by a table of mounts (proc(5)).
+fn travels(path: &Path, propagation: Propagation, table: &str) -> Result<(), MountError> {
+    let rows = table.lines().filter_map(|line| {
+        let target = line.split(' ').nth(4)?.replace("\\040", " ").replace("\\134", "\\");
+        Some((PathBuf::from(target), line.split(" - ").next()?))
+    });
+    // The deepest, and of several on one place the last.
+    let Some((mount, row)) = rows
+        .filter(|(target, _)| path.starts_with(target))
+        .max_by_key(|(target, _)| target.components().count())
+    else {
+        return Ok(());
+    };
+    let has = |tag: &str| row.split(' ').skip(6).any(|field| field.starts_with(tag));
+    let (fits, wanted) = match propagation {
+        Propagation::Shared | Propagation::Rshared => (has("shared:"), "shared"),
+        _ => (has("shared:") || has("master:"), "shared or slave"),
+    };
+    if fits { Ok(()) } else { Err(MountError::NotShared { path: path.to_owned(), mount, wanted }) }
 }
 
 /// The directory of the container's root that a volume covers; `None` when there is none.
@@ -260,6 +347,25 @@ mod tests {
             [("/a/b", "/a/b"), ("a", "/a"), ("/../../etc", "/etc"), ("//x/./y/../z/", "/x/z"), ("/..", "/")]
         {
             assert_eq!(clean(path), expected);
+        }
+    }
+
+    #[test]
+    fn mounts_travel_only_from_mounts_that_are_shared() {
+        use Propagation::{Rshared, Rslave, Shared, Slave};
+        let table = "1 0 8:0 / / rw shared:1 - ext4 x rw\n2 1 8:0 / /a rw,x - tmpfs x rw\n\
+                     3 1 8:0 / /a/b rw master:7 - tmpfs x rw\n4 1 8:0 / /a\\040c rw shared:2 - tmpfs x rw\n";
+        for (path, propagation, message) in [
+            ("/x", Shared, ""),
+            ("/a/x", Rshared, "path /a/x is mounted on /a but it is not a shared mount"),
+            ("/a/x", Slave, "path /a/x is mounted on /a but it is not a shared or slave mount"),
+            ("/a/b/c", Rslave, ""),
+            ("/a/b", Shared, "path /a/b is mounted on /a/b but it is not a shared mount"),
+            ("/a c/x", Shared, ""),
+            ("/ab", Shared, ""),
+        ] {
+            let told = travels(Path::new(path), propagation, table).err().map(|error| error.to_string());
+            assert_eq!(told.unwrap_or_default(), message, "{path}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! Removing what nobody uses, and what crashes left.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::model::{Container, ContainerId, Event, EventType, RuntimeStatus};
 use crate::reference::Reference;
 
+use super::usage::tree_size;
 use super::{Engine, EngineError, ImageRemoval, ImageView};
 
 /// A partial download that nobody took up for so long is removed.
@@ -115,16 +115,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Bytes of a tree's files; what cannot be read counts as nothing.
-fn tree_size(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => tree_size(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

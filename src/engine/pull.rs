@@ -149,7 +149,8 @@ impl Engine {
         let here = wanted.iter().find_map(|wish| found.iter().find(|s| wish.accepts(&s.image.platform)));
         let Some(stored) = here else { return Ok(None) };
         let store = self.store()?;
-        let whole = stored.image.layers.iter().all(|layer| store.layers().has(&layer.diff_id));
+        let here = |layer: &Layer| store.layers().has(&layer.diff_id) && store.content().has(&layer.digest);
+        let whole = stored.image.layers.iter().all(here);
         // The first wish may be there by now although an older pull had to be content with the second.
         let first = wanted.first().is_none_or(|wish| wish.accepts(&stored.image.platform));
         if !whole || !first || runtime.block_on(client.head(reference))? != stored.image.target {
@@ -257,11 +258,12 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
     let mut unpacked = 0;
     let mut seen = std::collections::BTreeSet::new();
     for (digest, layer) in wanted {
-        if !seen.insert(layer.diff_id.clone()) {
-            continue;
-        }
+        let first = seen.insert(layer.diff_id.clone());
+        let missing = first && !store.layers().has(&layer.diff_id);
+        // A layer may be here without this blob: a collection was killed between the two, or another image has the same
+        // layer compressed otherwise. An image has all of its blobs.
         // The blob first: whoever has to wait for another's download is told so.
-        let ingest = if store.layers().has(&layer.diff_id) {
+        let ingest = if !missing && store.content().has(&digest) {
             None
         } else if let Some(ingest) = store.content().try_ingest(&digest, layer.size)? {
             Some(ingest)
@@ -269,9 +271,11 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
             progress.layer(digest.short(), Phase::Waiting);
             Some(store.content().ingest(&digest, layer.size)?)
         };
-        let writer = if ingest.is_some() { store.layers().begin(&layer.diff_id)? } else { None };
-        let (Some(ingest), Some(writer)) = (ingest, writer) else {
+        let writer = if missing { store.layers().begin(&layer.diff_id)? } else { None };
+        if first && writer.is_none() {
             unpacked += store.layers().unpacked_size(&layer.diff_id)?;
+        }
+        let Some(ingest) = ingest.filter(|ingest| writer.is_some() || !ingest.is_complete()) else {
             progress.layer(digest.short(), Phase::Exists);
             continue;
         };
@@ -279,7 +283,7 @@ fn claim(store: &Store, image: &Image, progress: &dyn Progress) -> Result<(Vec<P
             Tail::new(&ingest)
                 .map_err(|source| EngineError::Path { path: ingest.path().to_owned(), source })?,
         );
-        parts.push(Part { layer, writer: Some(writer), ingest, tail });
+        parts.push(Part { layer, writer, ingest, tail });
     }
     Ok((parts, unpacked))
 }

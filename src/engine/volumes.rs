@@ -33,12 +33,13 @@ impl Engine {
         &self,
         name: Option<&str>,
         labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
     ) -> Result<VolumeView, EngineError> {
         let name = match name {
             Some(name) if !name.is_empty() => name.to_owned(),
             _ => hex::encode(super::create::random_bytes()?),
         };
-        let volume = Volume::new(&name, Timestamp::now(), labels, false)?;
+        let volume = Volume::new(&name, Timestamp::now(), labels, false)?.with_options(options)?;
         self.make_volume_files(&name)?;
         let volume = if self.database.create_volume(&volume)? {
             volume

@@ -480,7 +480,7 @@ async fn converse(task: &dyn Task) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::Joins;
+    use crate::executor::{Joins, NameFiles};
     use crate::executor::{Process, Root, Settings, fake};
     use crate::model::{HostConfig, Packaging, Platform};
 
@@ -496,6 +496,7 @@ mod tests {
                 exe: "umiak".into(),
                 cache: "cache".into(),
                 guest_memory: None,
+                own_process: false,
                 scratch: "scratch".into(),
                 runtime: None,
             })
@@ -520,6 +521,7 @@ mod tests {
                 process,
                 hostname: "fake".into(),
                 domainname: String::new(),
+                name_files: NameFiles::default(),
                 host: HostConfig::default(),
                 mounts: Vec::new(),
                 joins: Joins::default(),

@@ -246,6 +246,8 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Bytes of memory that a sandbox of our own gives a guest at the most; `None` for the sandbox's default.
     pub guest_memory: Option<u64>,
+    /// This process is a container's own, and may give up for good what it needs no more.
+    pub own_process: bool,
     /// The container's own directory ([`Create::scratch`]), which may be gone when a task is swept.
     pub scratch: PathBuf,
     /// The installed program that the executor drives, if it drives one.
@@ -306,6 +308,8 @@ pub struct Create {
     pub hostname: String,
     /// Domain name seen in it; empty: none.
     pub domainname: String,
+    /// What it is told of names and addresses.
+    pub name_files: NameFiles,
     /// How it is confined and limited; whoever chose the executor has seen that it takes every wish in here
     /// ([`Entry::admit`]). `host.mounts` is what was asked for; what to mount is in `mounts`.
     pub host: HostConfig,
@@ -315,6 +319,16 @@ pub struct Create {
     pub joins: Joins,
     /// Its standard streams.
     pub stdio: Stdio,
+}
+
+/// What the files say that tell a container's names. They lie in [`Create::scratch`] as `hosts` and `resolv.conf`, where they may be
+/// changed in place while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameFiles {
+    /// `/etc/hosts`.
+    pub hosts: Vec<u8>,
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
 }
 
 /// One mount, with everything about its source decided.

@@ -102,6 +102,8 @@ pub struct ContainerConfig {
     pub volumes: Vec<String>,
     /// Signal that `stop` sends; `None` is `SIGTERM`.
     pub stop_signal: Option<String>,
+    /// The image's `SHELL`, for the health check's line; empty is `/bin/sh -c`.
+    pub shell: Vec<String>,
     /// The health check; `None`: there is none, or it was switched off.
     pub healthcheck: Option<Healthcheck>,
 }

@@ -334,8 +334,13 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Takes over what is set in `changes`.
+    /// Takes over what is set in `changes`; there 0 takes a limit away.
     pub fn take_over(&mut self, changes: &Self) {
+        fn limit<T: Copy + Default + PartialEq>(to: &mut Option<T>, from: Option<T>) {
+            if from.is_some() {
+                *to = from.filter(|value| *value != T::default());
+            }
+        }
         fn one<T: Clone>(to: &mut Option<T>, from: Option<&T>) {
             if from.is_some() {
                 *to = from.cloned();
@@ -346,19 +351,19 @@ impl Resources {
                 *to = from.to_vec();
             }
         }
-        one(&mut self.memory, changes.memory.as_ref());
-        one(&mut self.memory_swap, changes.memory_swap.as_ref());
-        one(&mut self.memory_reservation, changes.memory_reservation.as_ref());
+        limit(&mut self.memory, changes.memory);
+        limit(&mut self.memory_swap, changes.memory_swap);
+        limit(&mut self.memory_reservation, changes.memory_reservation);
         one(&mut self.memory_swappiness, changes.memory_swappiness.as_ref());
         self.oom_kill_disable |= changes.oom_kill_disable;
-        one(&mut self.nano_cpus, changes.nano_cpus.as_ref());
-        one(&mut self.cpu_shares, changes.cpu_shares.as_ref());
-        one(&mut self.cpu_period, changes.cpu_period.as_ref());
-        one(&mut self.cpu_quota, changes.cpu_quota.as_ref());
+        limit(&mut self.nano_cpus, changes.nano_cpus);
+        limit(&mut self.cpu_shares, changes.cpu_shares);
+        limit(&mut self.cpu_period, changes.cpu_period);
+        limit(&mut self.cpu_quota, changes.cpu_quota);
         one(&mut self.cpuset_cpus, changes.cpuset_cpus.as_ref());
         one(&mut self.cpuset_mems, changes.cpuset_mems.as_ref());
         one(&mut self.pids_limit, changes.pids_limit.as_ref());
-        one(&mut self.blkio_weight, changes.blkio_weight.as_ref());
+        limit(&mut self.blkio_weight, changes.blkio_weight);
         list(&mut self.device_read_bps, &changes.device_read_bps);
         list(&mut self.device_write_bps, &changes.device_write_bps);
         list(&mut self.device_read_iops, &changes.device_read_iops);

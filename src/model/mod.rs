@@ -38,4 +38,4 @@ pub use network::{
     check_network_name,
 };
 pub use platform::{Platform, PlatformError};
-pub use volume::{Volume, VolumeNameError};
+pub use volume::{Volume, VolumeMount, VolumeNameError, VolumeOptionError};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`pool`] | subnets and addresses: pure |
 //! | [`make`] | a network from what was asked for, checked: pure |
+//! | [`dns`], [`files`] | names: a zone and messages; the texts of files: pure |
 //! | [`kernel`] | bridges, the firewall's table, containers' devices; a lock that all engines of the host share |
 //! | [`ports`] | sockets that hold the host's ports |
 //!
@@ -13,7 +14,9 @@
 //! - Every name in the kernel (link, table) comes from an id or from the store's path: stores of one host never meet, and what a
 //!   crash left is found by its name.
 
+pub mod dns;
 pub mod error;
+pub mod files;
 #[cfg(target_os = "linux")]
 #[path = "kernel_linux.rs"]
 pub mod kernel;

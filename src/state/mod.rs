@@ -22,6 +22,7 @@ mod events;
 mod images;
 mod leases;
 mod lists;
+mod neighbours;
 mod networks;
 mod schema;
 mod usage;
@@ -41,6 +42,7 @@ pub use endpoints::{Taken, Wanted};
 pub use error::StateError;
 pub use images::StoredImage;
 pub use leases::{Abandoned, Content, LeaseId};
+pub use neighbours::{Neighbour, Neighbourhood};
 pub use usage::ImageUse;
 
 /// How long a writer waits for another before it gives up.
@@ -173,4 +175,4 @@ fn digest(text: String) -> Result<crate::model::Digest, Failure> {
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@ use crate::model::{
     Kind as _, Layer, LayerKind, Packaging, Platform, RunState, RuntimeStatus, Timestamp,
 };
 
-pub(super) fn image(seed: &str, platform: &str) -> Image {
+pub(crate) fn image(seed: &str, platform: &str) -> Image {
     Image {
         id: Digest::of(seed.as_bytes()),
         manifest: Digest::of(format!("{seed} manifest").as_bytes()),
@@ -33,7 +33,7 @@ pub(super) fn image(seed: &str, platform: &str) -> Image {
     }
 }
 
-pub(super) fn container(number: u32, name: &str, image: &Image) -> Container {
+pub(crate) fn container(number: u32, name: &str, image: &Image) -> Container {
     let mut id = [0; 32];
     id[..4].copy_from_slice(&number.to_be_bytes());
     Container {

@@ -65,9 +65,16 @@ impl Volumes<'_> {
         let filled = (|| {
             let Some(from) = from()? else { return Ok(()) };
             fs::write(&mark, "")?;
+            super::durable::sync_directory(&dir)?;
+            let watch = super::durable::Watch::begin(&data)?;
             let to = Dir::open_ambient_dir(&data, ambient_authority())?;
             copy_tree(&from, &to)?;
-            fs::remove_file(&mark)
+            // The mark goes only when what it stands for is on the disk: a power cut leaves all of it, or the mark.
+            if !empty(&data)? {
+                watch.sync(std::slice::from_ref(&data))?;
+            }
+            fs::remove_file(&mark)?;
+            super::durable::sync_directory(&dir)
         })();
         filled.map_err(StoreError::io("fill", &data))
     }

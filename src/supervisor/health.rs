@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Health, HealthProbe, HealthStatus, Healthcheck};
+use crate::model::{ContainerConfig, Health, HealthProbe, HealthStatus, Healthcheck};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,12 +19,17 @@ fn or(nanoseconds: u64, default: Duration) -> Duration {
     if nanoseconds == 0 { default } else { Duration::from_nanos(nanoseconds) }
 }
 
-/// The command of a check; `None` when there is none.
-pub(super) fn command(check: &Healthcheck) -> Option<Vec<String>> {
-    let (kind, rest) = check.test.split_first()?;
+/// The command of a container's check; `None` when there is none.
+pub(super) fn command(config: &ContainerConfig) -> Option<Vec<String>> {
+    let (kind, rest) = config.healthcheck.as_ref()?.test.split_first()?;
     match kind.as_str() {
         "CMD" if !rest.is_empty() => Some(rest.to_vec()),
-        "CMD-SHELL" => Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), rest.first()?.clone()]),
+        "CMD-SHELL" => {
+            let usual = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
+            let mut words = if config.shell.is_empty() { usual() } else { config.shell.clone() };
+            words.push(rest.first()?.clone());
+            Some(words)
+        }
         _ => None,
     }
 }
@@ -113,10 +118,15 @@ mod tests {
     fn commands_are_words_or_a_line() {
         let test = |words: &[&str]| {
             let test = words.iter().map(|&word| word.to_owned()).collect();
-            command(&Healthcheck { test, ..Healthcheck::default() })
+            let healthcheck = Some(Healthcheck { test, ..Healthcheck::default() });
+            command(&ContainerConfig { healthcheck, ..ContainerConfig::default() })
         };
         assert_eq!(test(&["CMD", "a", "b"]).unwrap(), ["a", "b"]);
         assert_eq!(test(&["CMD-SHELL", "a b"]).unwrap(), ["/bin/sh", "-c", "a b"]);
+        let check = Healthcheck { test: vec!["CMD-SHELL".into(), "x y".into()], ..Healthcheck::default() };
+        let shell = vec!["/bin/bash".into(), "-ec".into()];
+        let config = ContainerConfig { healthcheck: Some(check), shell, ..ContainerConfig::default() };
+        assert_eq!(command(&config).unwrap(), ["/bin/bash", "-ec", "x y"]);
         for none in [&[][..], &["NONE"], &["CMD"], &["CMD-SHELL"], &["OTHER", "x"]] {
             assert_eq!(test(none), None, "{none:?}");
         }

@@ -20,6 +20,7 @@ mod health;
 mod hub;
 mod liveness;
 mod logs;
+mod names;
 mod network;
 pub mod protocol;
 mod proxy;

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::executor::ExecError;
+use crate::executor::{ExecError, NameFiles};
 use crate::model::{Container, EndpointSettings, Kind as _, chain};
 use crate::network::kernel::{Attached, Kernel};
 use crate::network::ports::Held;
@@ -13,6 +13,7 @@ use crate::network::{Connected, NetworkError};
 use crate::state::{Database, StateError};
 use crate::supervisor::protocol::NetworkOrder;
 
+use super::names::Names;
 use super::proxy::{Proxy, Targets};
 
 /// What one container has.
@@ -22,6 +23,7 @@ pub(super) struct Networking {
     container: Container,
     connected: Vec<Connected>,
     targets: Targets,
+    names: Names,
     /// What passes on what arrives at the ports; each holds its socket.
     proxies: Vec<Proxy>,
     attached: bool,
@@ -59,6 +61,7 @@ impl Networking {
             container: container.clone(),
             connected: Vec::new(),
             targets: Targets::default(),
+            names: Names::new(root, run, container),
             proxies: Vec::new(),
             attached: false,
         }
@@ -80,17 +83,29 @@ impl Networking {
         Ok(())
     }
 
+    /// The files that tell its names, before it is made.
+    pub(super) fn name_files(&mut self) -> Result<NameFiles, ExecError> {
+        self.names.files()
+    }
+
     /// Connects the namespace of the first process, which does not run yet.
-    pub(super) fn connect(&self, pid: u32) -> Result<(), ExecError> {
+    pub(super) fn connect(&mut self, pid: u32) -> Result<(), ExecError> {
         if self.connected.is_empty() {
             return Ok(());
         }
-        self.kernel.connect(pid, &self.connected).map_err(failed)
+        self.kernel.connect(pid, &self.connected).map_err(failed)?;
+        self.names.connected(&self.connected, pid)
+    }
+
+    /// Tells it of its names and addresses after a change.
+    pub(super) fn renamed(&mut self, pid: u32) -> Result<(), ExecError> {
+        self.names.changed(&self.connected, pid)
     }
 
     /// It has ended: its devices go before its addresses do, which is with the record of its end.
     pub(super) fn ended(&mut self) {
         self.proxies.clear();
+        self.names.ended();
         if let Err(error) = self.kernel.disconnect(&self.connected) {
             tracing::warn!(error = chain(&error), "disconnecting the container");
         }

@@ -66,6 +66,9 @@ pub struct StopOrder {
     /// It is to be started again: `--rm` does not remove it now.
     #[serde(default)]
     pub keep: bool,
+    /// The host goes down: it is no wish of the user's that the container stays stopped.
+    #[serde(default)]
+    pub shutdown: bool,
 }
 
 /// A wish that a further process runs in the container. The connection is that process's from then on.
@@ -334,7 +337,7 @@ mod tests {
             Request::Resize(WindowSize { rows: 3, cols: 4 }),
             Request::Wait,
             Request::Attach(AttachOrder { stdin: true, output: false }),
-            Request::Stop(StopOrder { signal: None, timeout: Some(-1), keep: false }),
+            Request::Stop(StopOrder { signal: None, timeout: Some(-1), keep: false, shutdown: false }),
             Request::Pause,
             Request::Unpause,
             Request::Update(Box::new(UpdateOrder { resources: Resources::default(), restart: None })),

@@ -7,11 +7,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use super::BLIND;
+use super::{BLIND, Pace};
 
 /// A directory that is watched.
 #[derive(Debug)]
-pub struct Watch(Option<OwnedFd>);
+pub struct Watch {
+    watch: Option<OwnedFd>,
+    pace: Pace,
+}
 
 impl Watch {
     /// Watches the files of a directory: writing, appearing, going, and the closing of what was open for writing.
@@ -37,21 +40,19 @@ impl Watch {
             Ok::<_, rustix::io::Errno>(watch)
         };
         match watch() {
-            Ok(watch) => Self(Some(watch)),
+            Ok(watch) => Self { watch: Some(watch), pace: Pace::default() },
             // A user has a number of watches; the directory may have gone.
             Err(error) => {
                 tracing::debug!(%error, ?dirs, "cannot be watched: looking again and again instead");
-                Self(None)
+                Self { watch: None, pace: Pace::default() }
             }
         }
     }
 
-    /// Sleeps until something happens, at most so long; whether it may have happened.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let Some(watch) = &self.0 else {
-            std::thread::sleep(limit.min(BLIND));
-            return true;
-        };
+    /// Sleeps until something may have happened, at most so long.
+    pub fn wait(&mut self, limit: Duration) {
+        let Some(watch) = &self.watch else { return std::thread::sleep(limit.min(BLIND)) };
+        let limit = self.pace.next().min(limit);
         let limit = Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
@@ -59,10 +60,10 @@ impl Watch {
         let mut one = [PollFd::new(watch, PollFlags::IN)];
         // A signal's interruption is a wake for nothing.
         if !poll(&mut one, Some(&limit)).is_ok_and(|ready| ready > 0) {
-            return false;
+            return;
         }
         let mut buffer = [0; 4096];
         while rustix::io::read(watch, &mut buffer).is_ok_and(|read| read > 0) {}
-        true
+        self.pace = Pace::default();
     }
 }

@@ -21,8 +21,7 @@ impl Watch {
     }
 
     /// Sleeps for a moment; something may have happened.
-    pub fn wait(&self, limit: Duration) -> bool {
+    pub fn wait(&mut self, limit: Duration) {
         std::thread::sleep(limit.min(BLIND));
-        true
     }
 }

@@ -7,7 +7,7 @@ use super::{Allowed, Cgroup, CgroupError, create_dir, device_rules, io_error, wr
 use crate::plan::{CgroupPlan, Limits, ThrottleKind};
 
 /// What docker makes, and nothing is limited without being asked in the others.
-const ALWAYS: &[&str] = &["pids", "devices", "memory", "freezer", "cpu", "cpuacct"];
+const ALWAYS: &[&str] = &["pids", "devices", "memory", "freezer", "cpu", "cpuacct", "blkio"];
 
 fn set(
     cgroup: &Cgroup,
@@ -47,13 +47,8 @@ fn fill_cpuset(cgroup: &Cgroup) -> Result<(), CgroupError> {
 fn dirs(cgroup: &Cgroup, plan: &CgroupPlan) -> Vec<std::path::PathBuf> {
     let limits = &plan.limits;
     let cpuset = limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some();
-    let needed = |list: &[String]| {
-        list.iter().any(|c| {
-            ALWAYS.contains(&c.as_str())
-                || (c == "cpuset" && cpuset)
-                || (c == "blkio" && (limits.blkio_weight.is_some() || !limits.throttles.is_empty()))
-        })
-    };
+    let needed =
+        |list: &[String]| list.iter().any(|c| ALWAYS.contains(&c.as_str()) || (c == "cpuset" && cpuset));
     let mounts = cgroup.hierarchies.v1.iter().filter(|(list, _)| needed(list));
     mounts.map(|(_, mount)| mount.join(&cgroup.path)).collect()
 }

@@ -57,6 +57,8 @@ fn cpu_weight(shares: u64) -> u64 {
 
 /// Writes what is set into the cgroup's directory.
 pub(super) fn apply(dir: &Path, limits: &Limits) -> Result<(), CgroupError> {
+    // What v1 calls a limit v2 calls a protection: without one nothing is protected.
+    let low = |n: u64| if n == Limits::UNLIMITED { "0".to_owned() } else { n.to_string() };
     let max = |n: i64| if n < 0 { "max".to_owned() } else { n.to_string() };
     let swap = limits.memory_swap.map(|total| {
         if total < 0 {
@@ -70,7 +72,7 @@ pub(super) fn apply(dir: &Path, limits: &Limits) -> Result<(), CgroupError> {
     for (file, value) in [
         ("memory.max", limits.memory.map(|n| n.to_string())),
         ("memory.swap.max", swap.map(max)),
-        ("memory.low", limits.memory_reservation.map(|n| n.to_string())),
+        ("memory.low", limits.memory_reservation.map(low)),
         ("cpu.max", quota),
         ("cpu.weight", limits.cpu_shares.map(|n| cpu_weight(n).to_string())),
         ("cpuset.cpus", limits.cpuset_cpus.clone()),

@@ -85,6 +85,22 @@ pub fn check(json: &str) -> Result<(), ProfileError> {
     compile::compile(&profile, &[]).map(|_| ())
 }
 
+/// A filter that allows everything but these, which fail as not permitted.
+pub(crate) fn refusing(names: &[&str]) -> Result<Vec<Instruction>, ProfileError> {
+    let rule = Rule {
+        names: names.iter().map(|&name| name.to_owned()).collect(),
+        action: "SCMP_ACT_ERRNO".to_owned(),
+        errno_ret: Some(1),
+        ..Rule::default()
+    };
+    let profile = Profile {
+        default_action: "SCMP_ACT_ALLOW".to_owned(),
+        default_errno_ret: None,
+        syscalls: vec![rule],
+    };
+    compile::compile(&profile, &[])
+}
+
 pub use resolved::{Resolved, resolve};
 
 /// The profile that is wanted; `None` is no filter.

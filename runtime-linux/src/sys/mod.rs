@@ -267,6 +267,16 @@ pub(crate) fn install_filter(program: &[Instruction]) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, 1, 0, std::ptr::from_ref(&prog)) }).map(drop)
 }
 
+/// Installs a seccomp filter on all threads of this process (`SECCOMP_FILTER_FLAG_TSYNC`).
+pub(crate) fn install_filter_everywhere(program: &[Instruction]) -> Result<(), Errno> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?;
+    let prog = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: as above.
+    let thread = check(unsafe { libc::syscall(libc::SYS_seccomp, 1, 1, std::ptr::from_ref(&prog)) })?;
+    // The kernel answers with the number of a thread that has another filter.
+    if thread == 0 { Ok(()) } else { Err(Errno::BUSY) }
+}
+
 /// Brings the loopback interface of the current network namespace up.
 pub(crate) fn loopback_up() -> Result<(), Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};

@@ -79,8 +79,8 @@ pub fn log(driver: &str, given: &[String]) -> Result<LogConfig, Refused> {
                 return Err(Refused::text(format!("logger: logging mode not supported: {value}")));
             }
             "compress" if !super::super::flags::switch(value).map_err(|_| invalid())? => {}
-            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
-            | "max-buffer-size" => {
+            "labels" | "env" => {}
+            "compress" | "labels-regex" | "env-regex" | "tag" | "mode" | "max-buffer-size" => {
                 return Err(Refused::Unsupported(format!("log opt '{key}' is not supported")));
             }
             _ => return Err(Refused::text(format!("unknown log opt '{key}' for json-file log driver"))),

@@ -32,7 +32,7 @@ pub(super) struct Create {
     /// Specify volume name
     #[arg(long, value_name = "string", hide = true)]
     name: Option<String>,
-    /// Set driver specific options: none exist here
+    /// Set driver specific options
     #[arg(short, long, value_name = "map")]
     opt: Vec<String>,
     #[arg(hide = true)]
@@ -46,18 +46,15 @@ impl Execute for Create {
                 "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
             ));
         }
-        if self.opt.is_empty() {
-            return Ok(());
-        }
-        Err(Fault::Conflict(
-            "options of the local driver are not supported: mount with `--mount type=bind` or `type=tmpfs` instead",
-        ))
+        Ok(())
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let labels = label::labels(&[] as &[PathBuf], &self.label).map_err(Fault::value)?;
+        let pairs = self.opt.iter().map(|text| text.split_once('=').unwrap_or((text, "")));
+        let options = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let name = self.volume.as_deref().or(self.name.as_deref());
-        printer.line(engine.create_volume(name, labels)?.volume.name)?;
+        printer.line(engine.create_volume(name, labels, options)?.volume.name)?;
         Ok(0)
     }
 }
@@ -75,7 +72,7 @@ pub(super) fn document(view: &VolumeView) -> Value {
         "Labels": if labels == json!({}) { Value::Null } else { labels },
         "Mountpoint": view.mountpoint.display().to_string(),
         "Name": volume.name,
-        "Options": null,
+        "Options": if volume.options.is_empty() { Value::Null } else { json!(volume.options) },
         "Scope": "local",
     })
 }
@@ -151,13 +148,18 @@ pub(super) struct Prune {
 
 impl Execute for Prune {
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let filters = Filters::parse(&self.filter, &["label"])?;
-        let which = if self.all { "all local volumes" } else { "anonymous local volumes" };
+        let filters = Filters::parse(&self.filter, &["all", "label", "label!"])?;
+        let mut all = self.all;
+        for value in filters.values("all") {
+            let wrong = |rule| Fault::Flag { flag: "--filter", value: value.to_owned(), rule };
+            all |= super::flags::switch(value).map_err(wrong)?;
+        }
+        let which = if all { "all local volumes" } else { "anonymous local volumes" };
         let warning = format!("WARNING! This will remove {which} not used by at least one container.");
         if !self.force && !confirm(printer, &warning)? {
             return Ok(0);
         }
-        let (names, bytes) = engine.prune_volumes(self.all, |volume| filters.pass_labels(&volume.labels))?;
+        let (names, bytes) = engine.prune_volumes(all, |volume| filters.pass_labels(&volume.labels))?;
         if !names.is_empty() {
             printer.line("Deleted Volumes:")?;
             for name in &names {

@@ -1,6 +1,5 @@
 //! From a request to the runtime's plan: docker's defaults, and what the request says.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +7,10 @@ use runtime_linux::{CgroupPlan, Mount, Plan, Propagation};
 
 use super::cgroup_path;
 use crate::executor::{Create, ExecError, Process, Root, Stdio, WindowSize};
-use crate::model::{ErrorKind, NetworkMode};
+use crate::model::ErrorKind;
 
 /// What docker sets when an image does not.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// More than this of a file of the host is not copied into a container, in bytes.
-const MAX_HOST_FILE: u64 = 1 << 20;
 
 /// Docker's defaults, and what the request says.
 pub(in crate::executor) fn plan(request: &Create) -> Result<Plan, ExecError> {
@@ -63,64 +59,33 @@ pub(in crate::executor) fn environment(process: &Process, hostname: &str, stdio:
     all
 }
 
-/// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`: copies, so that the container may write to them but not to the
-/// host's, mounted over the image's and not written into the container's layer.
+/// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`: files of the container's own, so that it may write to them, mounted over the
+/// image's and not written into the container's layer.
 fn name_files(request: &Create) -> Result<Vec<Mount>, ExecError> {
     if let Some(of) = &request.joins.name_files {
         return Ok(["hostname", "hosts", "resolv.conf"].map(|name| name_file(of.join(name), name)).into());
     }
-    let host = request.host.network == NetworkMode::Host;
-    let hosts = if host { host_file("/etc/hosts")? } else { None };
-    let hosts = hosts.unwrap_or_else(|| own_hosts(&request.hostname).into_bytes());
-    let names = if host { host_file("/etc/resolv.conf")? } else { None };
-    [
-        ("hostname", format!("{}\n", request.hostname).into_bytes()),
-        ("hosts", hosts),
-        ("resolv.conf", names.unwrap_or_default()),
-    ]
-    .into_iter()
-    .map(|(name, bytes)| {
-        let source = request.scratch.join(name);
-        write_plain(&source, &bytes).map_err(|error| {
-            ExecError::failed(
-                ErrorKind::Unavailable,
-                "writing the container's name files",
-                FileError::new(&source, error),
-            )
-        })?;
-        Ok(name_file(source, name))
-    })
-    .collect()
+    let hostname = format!("{}\n", request.hostname);
+    let files = &request.name_files;
+    [("hostname", hostname.as_bytes()), ("hosts", &files.hosts), ("resolv.conf", &files.resolv_conf)]
+        .into_iter()
+        .map(|(name, bytes)| {
+            let source = request.scratch.join(name);
+            write_plain(&source, bytes).map_err(|error| {
+                ExecError::failed(
+                    ErrorKind::Unavailable,
+                    "writing the container's name files",
+                    FileError::new(&source, error),
+                )
+            })?;
+            Ok(name_file(source, name))
+        })
+        .collect()
 }
 
 fn name_file(source: PathBuf, name: &str) -> Mount {
     let target = format!("/etc/{name}");
     Mount::Bind { source, target, read_only: false, recursive: false, propagation: Propagation::Private }
-}
-
-fn own_hosts(hostname: &str) -> String {
-    format!(
-        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
-         ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-    )
-}
-
-/// A file of the host, if there is one.
-fn host_file(path: &str) -> Result<Option<Vec<u8>>, ExecError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(File::open(path)?, MAX_HOST_FILE), &mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ExecError::failed(
-            ErrorKind::Unavailable,
-            "reading the host's name files",
-            FileError::new(Path::new(path), error),
-        )),
-    }
 }
 
 /// Readable by every user of the container, whatever this process's mask.
@@ -147,7 +112,7 @@ impl FileError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::Joins;
+    use crate::executor::{Joins, NameFiles};
     use crate::model::{ContainerId, HostConfig};
 
     fn create(env: &[&str], stdio: Stdio, scratch: &Path) -> Create {
@@ -163,6 +128,7 @@ mod tests {
             },
             hostname: "boat".into(),
             domainname: String::new(),
+            name_files: NameFiles { hosts: b"127.0.0.1 here\n".into(), resolv_conf: Vec::new() },
             host: HostConfig::default(),
             mounts: Vec::new(),
             joins: Joins::default(),
@@ -182,7 +148,7 @@ mod tests {
         assert_eq!(plan.cgroup.unwrap().path, format!("umiak/{}", "07".repeat(32)));
         assert!(!plan.capabilities.is_empty() && !plan.masked_paths.is_empty() && !plan.privileged);
         let hosts = std::fs::read_to_string(dir.path().join("hosts")).unwrap();
-        assert!(hosts.starts_with("127.0.0.1\tlocalhost boat\n"), "{hosts}");
+        assert_eq!(hosts, "127.0.0.1 here\n");
         assert_eq!(std::fs::read_to_string(dir.path().join("hostname")).unwrap(), "boat\n");
     }
 

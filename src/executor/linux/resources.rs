@@ -14,6 +14,19 @@ use crate::model::{ErrorKind, Resources};
 /// Microseconds of a period where only `--cpus` is given.
 const PERIOD: u64 = 100_000;
 
+/// The kernel's own shares of the processor.
+const SHARES: u64 = 1024;
+
+/// The value, or the kernel's own where a change takes it away.
+fn or(default: u64) -> impl Fn(u64) -> u64 {
+    move |value| if value == 0 { default } else { value }
+}
+
+/// The runtime's word for no limit of bytes.
+fn unlimited(bytes: u64) -> u64 {
+    if bytes == 0 { runtime_linux::Limits::UNLIMITED } else { bytes }
+}
+
 /// A limit that cannot be set.
 #[derive(Debug, thiserror::Error)]
 enum LimitError {
@@ -50,15 +63,18 @@ pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, Exe
     }
     let quota = resources.nano_cpus.map(|nanos| nanos.saturating_mul(PERIOD) / 1_000_000_000);
     Ok(runtime_linux::Limits {
-        memory: resources.memory,
-        memory_swap: swap(resources),
-        memory_reservation: resources.memory_reservation,
+        memory: resources.memory.map(unlimited),
+        // With no limit of memory there is none of both together.
+        memory_swap: swap(resources).map(|total| if total == 0 { -1 } else { total }),
+        memory_reservation: resources.memory_reservation.map(unlimited),
         memory_swappiness: resources.memory_swappiness,
         oom_kill_disable: resources.oom_kill_disable,
-        cpu_quota: quota.and_then(|quota| i64::try_from(quota).ok()).or(resources.cpu_quota),
-        cpu_period: resources.nano_cpus.map(|_| PERIOD).or(resources.cpu_period),
-        // Docker takes 0 for no wish.
-        cpu_shares: resources.cpu_shares.filter(|shares| *shares > 0),
+        cpu_quota: quota
+            .and_then(|quota| i64::try_from(quota).ok())
+            .or(resources.cpu_quota)
+            .map(|quota| if quota == 0 { -1 } else { quota }),
+        cpu_period: resources.nano_cpus.map(|_| PERIOD).or(resources.cpu_period).map(or(PERIOD)),
+        cpu_shares: resources.cpu_shares.map(or(SHARES)),
         cpuset_cpus: resources.cpuset_cpus.clone(),
         cpuset_mems: resources.cpuset_mems.clone(),
         pids: resources.pids_limit.filter(|limit| *limit != 0),

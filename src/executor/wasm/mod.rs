@@ -35,10 +35,10 @@ mod terminal;
 mod terminal;
 mod usage;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use runtime_wasm::{Runtime, SetupError};
+use runtime_wasm::{Preopen, Runtime, SetupError};
 
 use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Task, Want, Workload};
 use crate::model::{ContainerId, ErrorKind, Packaging};
@@ -46,6 +46,7 @@ pub use runtime_wasm::{Contents, Item, Kind, Need, Role, Target, inspect};
 
 use memo::Memo;
 use program::Loader;
+use root::RootDir;
 use task::{Container, WasmTask};
 
 /// The executor's name.
@@ -86,7 +87,8 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
 }
 
 fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
-    Ok(Box::new(Wasm { loader: Arc::new(loader(settings, false)?), settings: settings.clone() }))
+    let loader = Arc::new(loader(settings, false)?);
+    Ok(Box::new(Wasm { loader, settings: settings.clone(), mounted: Mutex::default() }))
 }
 
 /// What compiles; `fuel`: code that counts its instructions.
@@ -106,11 +108,34 @@ fn loader(settings: &Settings, fuel: bool) -> Result<Loader, ExecError> {
     Ok(Loader { runtime, memo: Memo::new(settings.cache.join("wasm-digests")) })
 }
 
+/// A root with what is mounted into it.
+type Mounted = (Arc<RootDir>, Vec<Preopen>);
+
 /// The executor.
 #[derive(Debug)]
 struct Wasm {
     loader: Arc<Loader>,
     settings: Settings,
+    /// The container's root: a process behind its second wall mounts nothing again, so a restart takes the same.
+    mounted: Mutex<Option<Mounted>>,
+}
+
+impl Wasm {
+    /// The root, mounted once in a process that is the container's own, which is then confined for good.
+    fn root(&self, request: &Create) -> Result<Mounted, ExecError> {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*mounted {
+            return Ok(made.clone());
+        }
+        let mut root = root::open(&request.root)?;
+        let preopens = root.mount(&request.mounts, request.host.read_only)?;
+        let made = (Arc::new(root), preopens);
+        if self.settings.own_process {
+            *mounted = Some(made.clone());
+            root::confine()?;
+        }
+        Ok(made)
+    }
 }
 
 #[async_trait]
@@ -123,8 +148,7 @@ impl Executor for Wasm {
             Arc::clone(&self.loader)
         };
         let network = grants::network(&request.host)?;
-        let mut root = root::open(&request.root)?;
-        let preopens = root.mount(&request.mounts, request.host.read_only)?;
+        let (root, preopens) = self.root(&request)?;
         let limits = grants::limits(&request.host, self.settings.guest_memory);
         let container = Arc::new(Container {
             account: loader.runtime.account(limits),

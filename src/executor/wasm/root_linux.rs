@@ -52,6 +52,12 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
     })
 }
 
+/// Gives up, for good and for all of this process, what only an escaped guest would use.
+pub(super) fn confine() -> Result<(), ExecError> {
+    runtime_linux::wall::raise()
+        .map_err(|error| ExecError::failed(ErrorKind::Unavailable, "confining the sandbox's process", error))
+}
+
 fn directory(path: &Path) -> Result<RootDir, (&Path, io::Error)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| (path, error.into()))?;

@@ -24,7 +24,7 @@ use crate::model::{ContainerId, ErrorKind};
 pub(super) struct Container {
     pub(super) loader: Arc<Loader>,
     /// Held to the end; `None` only while it is dropped.
-    pub(super) root: Option<RootDir>,
+    pub(super) root: Option<Arc<RootDir>>,
     pub(super) preopens: Vec<Preopen>,
     pub(super) network: Network,
     pub(super) account: Account,

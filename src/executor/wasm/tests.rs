@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::executor::conformance::{self, Case, Subject};
-use crate::executor::{Joins, Process, Root, Stdio};
+use crate::executor::{Joins, NameFiles, Process, Root, Stdio};
 use crate::model::{HostConfig, Kind, NetworkMode, Platform};
 
 /// What every guest begins with.
@@ -147,6 +147,7 @@ impl Wasi {
             },
             hostname: "guest".to_owned(),
             domainname: String::new(),
+            name_files: NameFiles::default(),
             host: HostConfig::default(),
             mounts: Vec::new(),
             joins: Joins::default(),
@@ -165,6 +166,7 @@ impl Subject for Wasi {
             exe: "umiak".into(),
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            own_process: false,
             scratch: self.dir.path().to_owned(),
             runtime: None,
         })

@@ -441,11 +441,14 @@ fn meta(entry: &mut Entry<'_, '_>, shown: &Path) -> Result<Meta, LayerError> {
             }
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    if name.contains(&0) {
+                        return Err(refused(shown, EntryRefusal::Name));
+                    }
                     // Overlayfs's own attributes would let an image redirect lookups; only we write those.
                     let ours = [&b"trusted."[..], b"user.overlay.", b"user.umiak."]
                         .iter()
                         .any(|own| name.starts_with(own));
-                    if !ours && !name.is_empty() && !name.contains(&0) {
+                    if !ours && !name.is_empty() {
                         meta.xattrs.push((name.to_owned(), value.to_owned()));
                     }
                 }

@@ -8,6 +8,7 @@
 mod read;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub struct LogEntry {
     pub log: String,
     /// Where it came from.
     pub stream: Stream,
+    /// What the log's options add of the container (`labels`, `env`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attrs: BTreeMap<String, String>,
     /// When it was read.
     pub time: Timestamp,
 }

@@ -1,5 +1,6 @@
 //! The writing end of a log.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub(in crate::supervisor) struct Log {
     size: u64,
     partial: [Vec<u8>; 2],
     lost: u64,
+    attrs: BTreeMap<String, String>,
 }
 
 impl Log {
@@ -34,7 +36,15 @@ impl Log {
             size: 0,
             partial: [Vec::new(), Vec::new()],
             lost: 0,
+            attrs: BTreeMap::new(),
         }
+    }
+
+    /// The same with what every record is to say of the container.
+    #[must_use]
+    pub(in crate::supervisor) fn with_attributes(mut self, attrs: BTreeMap<String, String>) -> Self {
+        self.attrs = attrs;
+        self
     }
 
     /// Takes some output; whole lines are written at once.
@@ -50,7 +60,7 @@ impl Log {
                 None if rest.len() >= MAX_RECORD => part_end(rest),
                 None => break,
             };
-            encode(&mut records, stream, &rest[..end]);
+            encode(&mut records, stream, &rest[..end], &self.attrs);
             rest = &rest[end..];
         }
         self.partial[stream as usize] = rest.to_vec();
@@ -63,7 +73,7 @@ impl Log {
             let rest = std::mem::take(&mut self.partial[stream as usize]);
             if !rest.is_empty() {
                 let mut record = Vec::new();
-                encode(&mut record, stream, &rest);
+                encode(&mut record, stream, &rest, &self.attrs);
                 self.write(&record);
             }
         }
@@ -84,7 +94,7 @@ impl Log {
         let mut note = Vec::new();
         if self.lost > 0 {
             let text = format!("[umiak: {} bytes of log could not be written here]\n", self.lost);
-            encode(&mut note, Stream::Stderr, text.as_bytes());
+            encode(&mut note, Stream::Stderr, text.as_bytes(), &self.attrs);
         }
         let written = self.file.as_mut().is_some_and(|file| {
             (note.is_empty() || file.write_all(&note).is_ok()) && file.write_all(records).is_ok()
@@ -129,8 +139,9 @@ fn part_end(line: &[u8]) -> usize {
         .unwrap_or(MAX_RECORD)
 }
 
-fn encode(to: &mut Vec<u8>, stream: Stream, text: &[u8]) {
-    let entry = LogEntry { log: String::from_utf8_lossy(text).into_owned(), stream, time: Timestamp::now() };
+fn encode(to: &mut Vec<u8>, stream: Stream, text: &[u8], attrs: &BTreeMap<String, String>) {
+    let log = String::from_utf8_lossy(text).into_owned();
+    let entry = LogEntry { log, stream, attrs: attrs.clone(), time: Timestamp::now() };
     let before = to.len();
     if serde_json::to_writer(&mut *to, &entry).is_ok() {
         to.push(b'\n');

@@ -82,7 +82,7 @@ fn run() -> Result<(), SupervisorError> {
         .enable_all()
         .build()
         .map_err(SupervisorError::system("starting the event loop"))?;
-    let hub = Arc::new(Hub::new(Log::new(log_path(&launch.dir), &launch.container.host.log)));
+    let hub = Arc::new(Hub::new(log(&launch)));
     let launcher = Outlet::new(to, launch.attach);
     hub.add(&launcher, launch.attach);
     // The blocking threads of the runtime must not hold the end up.
@@ -93,6 +93,25 @@ fn run() -> Result<(), SupervisorError> {
     }
     hub.flush();
     Ok(())
+}
+
+/// The container's log. Its options may name labels and variables that every record is to show.
+fn log(launch: &Launch) -> Log {
+    let (config, log) = (&launch.container.config, &launch.container.host.log);
+    let named = |option: &str| {
+        let names = log.options.get(option).map_or("", String::as_str).split(',');
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let labels = named("labels").into_iter().filter_map(|name| config.labels.get_key_value(&name));
+    let mut attrs: std::collections::BTreeMap<_, _> =
+        labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+    for name in named("env") {
+        let pairs = config.env.iter().rev().filter_map(|pair| pair.split_once('='));
+        if let Some((_, value)) = pairs.clone().find(|(known, _)| *known == name) {
+            attrs.insert(name, value.to_owned());
+        }
+    }
+    Log::new(log_path(&launch.dir), log).with_attributes(attrs)
 }
 
 fn failure(error: &(impl Kind + 'static)) -> Failure {
@@ -138,7 +157,7 @@ async fn supervise(
         hub.release();
         streams::drain(streams.readers).await;
         hub.finish_log();
-        let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user);
+        let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user || record.stopping);
         let Decision::Again(pause) = decision else {
             networking.ended();
             record.exited(exit);
@@ -154,6 +173,11 @@ async fn supervise(
             record.stopped_between();
             hub.announce(&Event::Exited(exit));
             break;
+        }
+        // Whose namespaces it shares may have other processes by now.
+        if let Err(failure) = record.rejoin() {
+            record.not_started(&failure);
+            return Err(failure);
         }
         (task, streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
         desk.set_stdin(Some(streams.stdin));
@@ -206,6 +230,7 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
         exe: launch.exe.clone(),
         cache: launch.root.join("cache"),
         guest_memory: launch.guest_memory,
+        own_process: true,
         scratch: launch.run.clone(),
         runtime: launch.container.executor.runtime.clone(),
     };
@@ -397,7 +422,8 @@ fn change_network(
     reply: Reply<()>,
 ) {
     let changed = |database: &crate::state::Database| {
-        networking.change(database, order, pid).map_err(|error| failure(&error))
+        networking.change(database, order, pid).map_err(|error| failure(&error))?;
+        networking.renamed(pid).map_err(|error| failure(&error))
     };
     let _ = reply.send(record.database().and_then(changed));
     record.rest();
@@ -414,7 +440,7 @@ enum Check {
 /// Waits for the time of the next check; `None` for a container without one.
 fn next_check<'a>(task: &'a dyn Task, record: &Record, begun: Instant) -> Option<LocalBoxFuture<'a, Check>> {
     let check = record.launch.container.config.healthcheck.as_ref()?;
-    health::command(check)?;
+    health::command(&record.launch.container.config)?;
     task.exec()?;
     let health = record.state.health.clone().unwrap_or_default();
     let pause = health::pause(check, &health, begun.elapsed());
@@ -428,17 +454,18 @@ fn next_check<'a>(task: &'a dyn Task, record: &Record, begun: Instant) -> Option
 fn probe_now<'a>(task: &'a dyn Task, record: &Record) -> Option<LocalBoxFuture<'a, Check>> {
     let config = &record.launch.container.config;
     let check = config.healthcheck.clone()?;
-    let (args, exec) = (health::command(&check)?, task.exec()?);
+    let (args, exec) = (health::command(config)?, task.exec()?);
     let process = Process { args, env: config.env.clone(), cwd: String::new(), user: String::new() };
     Some(Box::pin(async move { Check::Done(probe::run(exec, process, &check).await) }))
 }
 
 /// Begins to stop the container; in how many seconds it is to be killed.
 async fn stop(task: &dyn Task, order: StopOrder, record: &mut Record, reply: Reply<()>) -> Option<u64> {
-    record.state.stopped_by_user = true;
     record.keep |= order.keep;
     let number = order.signal.unwrap_or_else(|| stop_signal(record));
+    let before = record.state.stopped_by_user;
     let outcome = signal(task, number, record).await;
+    record.state.stopped_by_user = before || !order.shutdown;
     let sent = outcome.is_ok();
     let _ = reply.send(outcome);
     if sent {
@@ -561,7 +588,7 @@ async fn stopped_meanwhile(
             () = &mut over => return false,
             Some(command) = inbox.recv() => match command {
                 Command::Stop(order, reply) => {
-                    record.state.stopped_by_user = true;
+                    record.state.stopped_by_user |= !order.shutdown;
                     record.stopping = true;
                     record.keep |= order.keep;
                     let _ = reply.send(Ok(()));

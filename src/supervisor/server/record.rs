@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::failure;
 use crate::executor::Exit;
-use crate::model::{self, Health, HealthProbe, MountSource, RunState, RuntimeStatus, Timestamp, chain};
+use crate::model::{
+    self, Container, ErrorKind, Health, HealthProbe, MountSource, NamespaceMode, NetworkMode, RunState,
+    RuntimeStatus, Timestamp, chain,
+};
 use crate::state::Database;
 use crate::store::Store;
 use crate::supervisor::health;
@@ -54,6 +57,45 @@ impl Record {
         })
     }
 
+    /// Before another run: the containers whose namespaces this one shares may have other processes by now.
+    pub(super) fn rejoin(&mut self) -> Result<(), Failure> {
+        let host = self.launch.container.host.clone();
+        let network = match &host.network {
+            NetworkMode::Container(id) => Some(id),
+            _ => None,
+        };
+        let other = |mode: &NamespaceMode| match mode {
+            NamespaceMode::Container(id) => Some(id.clone()),
+            _ => None,
+        };
+        if let Some(id) = network {
+            self.launch.joins.network = Some(self.first_process("network", id)?);
+        }
+        if let Some(id) = other(&host.pid) {
+            self.launch.joins.pid = Some(self.first_process("PID", &id)?);
+        }
+        if let Some(id) = other(&host.ipc) {
+            self.launch.joins.ipc = Some(self.first_process("IPC", &id)?);
+        }
+        Ok(())
+    }
+
+    /// The first process of another container, which must run.
+    fn first_process(&self, kind: &str, id: &str) -> Result<u32, Failure> {
+        let database = Database::open(&self.launch.root).map_err(|error| failure(&error))?;
+        let found = database.containers_matching(id).map_err(|error| failure(&error))?;
+        let run = |other: &Container| self.launch.run.with_file_name(&other.id.as_str()[..24]);
+        let other = found.into_iter().find(|other| other.id.as_str() == id && other.state.pid != 0);
+        match other.filter(|other| crate::supervisor::is_alive(&run(other))) {
+            Some(other) => Ok(other.state.pid),
+            None => Err(Failure {
+                kind: ErrorKind::Conflict,
+                message: format!("cannot join {kind} namespace of container {id}: it is not running"),
+                hints: Vec::new(),
+            }),
+        }
+    }
+
     /// Takes over what `update` changes; the stored record is the command's to write.
     pub(super) fn update(&mut self, order: &UpdateOrder) {
         let host = &mut self.launch.container.host;
@@ -67,7 +109,7 @@ impl Record {
     pub(super) fn checked(&mut self, probe: HealthProbe, ran: Duration) {
         let check = self.launch.container.config.healthcheck.clone();
         let Some((check, health)) = check.zip(self.state.health.as_mut()) else { return };
-        let words = health::command(&check).unwrap_or_default();
+        let words = health::command(&self.launch.container.config).unwrap_or_default();
         let before = health.status;
         let (start, end, code) = (probe.start, probe.end, probe.exit_code);
         health::note(&check, health, probe, ran);
@@ -183,14 +225,14 @@ impl Record {
     }
 
     pub(super) fn started(&mut self, pid: u32) {
-        let check = self.launch.container.config.healthcheck.as_ref();
+        let check = health::command(&self.launch.container.config);
         self.state = RunState {
             status: RuntimeStatus::Running,
             pid,
             started: Some(Timestamp::now()),
             finished: self.state.finished,
             restart_count: self.state.restart_count,
-            health: check.and_then(health::command).map(|_| Health::default()),
+            health: check.map(|_| Health::default()),
             ..RunState::default()
         };
         let mut news = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use crate::executor::{Create, ExecError, Executor, Process, Stdio, Task, WindowSize};
+use crate::executor::{Create, ExecError, Executor, NameFiles, Process, Stdio, Task, WindowSize};
 use crate::model::ErrorKind;
 use crate::supervisor::files;
 use crate::supervisor::hub::{Hub, Outlet, STACK};
@@ -111,12 +111,12 @@ pub(super) async fn begin(
     launch: &Launch,
     executor: &dyn Executor,
     hub: &Arc<Hub>,
-    networking: &Networking,
+    networking: &mut Networking,
 ) -> Result<(Box<dyn Task>, Streams), ExecError> {
     let config = &launch.container.config;
     let size = launch.window.unwrap_or(WindowSize { rows: 24, cols: 80 });
     let Pipes { stdio, input, outputs } = wanted(config.tty.then_some(size), config.open_stdin)?;
-    let task = executor.create(create_request(launch, stdio)).await?;
+    let task = executor.create(create_request(launch, networking.name_files()?, stdio)).await?;
     let (input, outputs) = match ends(task.as_ref(), config.open_stdin, input, outputs) {
         Ok(ends) => ends,
         Err(error) => {
@@ -142,7 +142,7 @@ pub(super) async fn begin(
     Ok((task, Streams { stdin, readers }))
 }
 
-fn create_request(launch: &Launch, stdio: Stdio) -> Create {
+fn create_request(launch: &Launch, name_files: NameFiles, stdio: Stdio) -> Create {
     let container = &launch.container;
     let config = &container.config;
     Create {
@@ -161,6 +161,7 @@ fn create_request(launch: &Launch, stdio: Stdio) -> Create {
             config.hostname.clone()
         },
         domainname: config.domainname.clone(),
+        name_files,
         host: container.host.clone(),
         mounts: launch.mounts.clone(),
         joins: launch.joins.clone(),

@@ -61,3 +61,47 @@ fn bytes_that_are_no_text_and_endless_lines_survive() {
     assert!(out == format!("a\u{fffd}b\0c\n{}\n", "x".repeat(100_000)), "{} bytes", out.len());
     host.umiak(&["rm", &id]).exits(0);
 }
+
+#[test]
+fn details_are_what_the_logs_options_name() {
+    require!(root, registry);
+    let host = Host::new();
+    let flags = ["--label", "a=b c", "-e", "E=f", "--log-opt", "labels=a,none", "--log-opt", "env=E"];
+    let id = detached(&host, &flags, &["echo", "hi"]);
+    host.umiak(&["wait", &id]).exits(0);
+    assert_eq!(host.umiak(&["logs", "--details", &id]).exits(0).stdout, "E=f,a=b+c hi\n");
+    assert_eq!(host.umiak(&["logs", &id]).exits(0).stdout, "hi\n");
+    let timed = host.umiak(&["logs", "--details", "-t", &id]).exits(0).stdout;
+    assert!(timed.ends_with("Z E=f,a=b+c hi\n"), "{timed}");
+    let none = detached(&host, &[], &["echo", "hi"]);
+    host.umiak(&["wait", &none]).exits(0);
+    assert_eq!(host.umiak(&["logs", "--details", &none]).exits(0).stdout, " hi\n");
+    for bound in ["2126-01-01", "-1h"] {
+        assert_eq!(host.umiak(&["logs", "--since", bound, &id]).exits(0).stdout, "");
+    }
+    assert_eq!(host.umiak(&["logs", "--since", "1.5h", "--until", "-1s", &id]).exits(0).stdout, "hi\n");
+    host.umiak(&["logs", "--since", "bogus", &id])
+        .fails(1, &["invalid value for \"since\": failed to parse value as time or duration: \"bogus\""]);
+    host.umiak(&["rm", &id, &none]).exits(0);
+}
+
+#[test]
+fn a_follower_sleeps_and_ends_with_its_container() {
+    require!(root, registry);
+    let host = Host::new();
+    let id = detached(&host, &["--stop-timeout", "0"], &["sh", "-c", "echo hi; exec sleep 1000"]);
+    let args = ["logs", "-f", &id];
+    let follower = host.command(&args).spawn().expect("umiak starts");
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", follower.id())).expect("it runs");
+        let words: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        words[11].parse::<u64>().expect("a number") + words[12].parse::<u64>().expect("a number")
+    };
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = ticks();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(ticks() <= before + 1, "it is to sleep");
+    host.umiak(&["stop", &id]).exits(0);
+    assert_eq!(host.finish(follower, &args).exits(0).stdout, "hi\n");
+    host.umiak(&["rm", &id]).exits(0);
+}

@@ -1,5 +1,6 @@
 //! The commands as a user of docker knows them: what they print, how they end, and what they leave.
 mod attach;
+mod boot;
 mod control;
 mod cp;
 mod crash;
@@ -14,6 +15,7 @@ mod logs;
 mod prune;
 mod refusals;
 mod streams;
+mod usage;
 
 use std::time::{Duration, Instant};
 

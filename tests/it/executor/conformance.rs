@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use umiak::executor::conformance::{self, Program, Subject};
 use umiak::executor::{
-    Create, Entry, ExecError, Executor, Joins, Process, Root, Settings, Stdio, Want, Workload, linux,
+    Create, Entry, ExecError, Executor, Joins, NameFiles, Process, Root, Settings, Stdio, Want, Workload,
+    linux,
 };
 use umiak::model::{ContainerId, HostConfig, Packaging, Platform};
 
@@ -85,6 +86,7 @@ impl Subject for Linux {
             exe,
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            own_process: false,
             scratch: "scratch".into(),
             runtime: None,
         })
@@ -113,6 +115,7 @@ impl Subject for Linux {
             },
             hostname: "conforming".to_owned(),
             domainname: String::new(),
+            name_files: NameFiles::default(),
             host: HostConfig::default(),
             mounts: Vec::new(),
             joins: Joins::default(),

@@ -28,6 +28,7 @@ impl Subject for Oci {
             exe: PathBuf::new(),
             cache: PathBuf::new(),
             guest_memory: None,
+            own_process: false,
             scratch: self.linux.dir().join("nobody"),
             runtime: Some(self.runtime.clone()),
         })
@@ -202,7 +203,20 @@ fn heavy_namespaces_are_shared_with_containers_of_installed_runtimes() {
     require!(root, registry, runtimes);
     let host = Host::new();
     let image = registry::busybox();
-    host.umiak(&["run", "-d", "--name", "ours", "--network", "none", &image, "sleep", "1000"]).exits(0);
+    host.umiak(&[
+        "run",
+        "-d",
+        "--name",
+        "ours",
+        "--ipc",
+        "shareable",
+        "--network",
+        "none",
+        &image,
+        "sleep",
+        "1000",
+    ])
+    .exits(0);
     host.umiak(&["exec", "ours", "sh", "-c", "echo seen >/dev/shm/file"]).exits(0);
     for runtime in BOTH {
         let by = ["run", "--rm", "--runtime", runtime, "--pid", "container:ours", "--ipc", "container:ours"];

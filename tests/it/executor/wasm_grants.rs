@@ -374,3 +374,59 @@ fn a_command_of_the_newest_wasi_runs() {
     let trap = run(&[], &["trap"]).exits(134);
     assert!(trap.stderr.contains("wasm backtrace") && trap.stderr.contains("asked to trap"), "{trap:?}");
 }
+
+#[test]
+fn the_process_around_a_guest_is_confined_for_good() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("does", "tar-p1");
+    let base = ["run", "-d", "--platform", "wasi/wasm"];
+    host.umiak(&[&base[..], &["--name", "cc", "-v", "vv:/data", &image, "sleep", "600000"]].concat())
+        .exits(0);
+    let pid = host.umiak(&["inspect", "-f", "{{.State.Pid}}", "cc"]).exits(0).text().to_owned();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten() {
+        let status = text(thread.path().join("status"));
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|value| value.trim().to_owned()).unwrap_or_default()
+        };
+        assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".to_owned(), "2".to_owned()), "{status}");
+        if field("Name:") == "wasm" {
+            let held = u64::from_str_radix(&field("CapEff:"), 16).expect("bits");
+            assert_eq!(held & !0x41b, 0, "only what files and low ports need: {held:x}");
+        }
+    }
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+    // What mounts nothing any more starts again all the same.
+    let again = ["--name", "dd", "--restart", "on-failure:2", "-v", "vv:/data", &image, "exit", "3"];
+    host.umiak(&[&base[..], &again[..]].concat()).exits(0);
+    assert_eq!(host.umiak(&["wait", "dd"]).exits(0).text(), "3");
+    assert_eq!(host.umiak(&["inspect", "-f", "{{.RestartCount}}", "dd"]).exits(0).text(), "2");
+    host.umiak(&["rm", "-fv", "dd"]).exits(0);
+}
+
+#[test]
+fn the_image_and_the_container_tell_what_is_asked_and_what_was_granted() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("serve2", "artifact-p2");
+    host.umiak(&["pull", "--platform", "wasi/wasm", &image]).exits(0);
+    let out = host.umiak(&["image", "inspect", "-f", "{{json .Wasm}}", &image]).exits(0).stdout;
+    for word in [
+        "\"Kind\":\"component\"",
+        "\"Role\":\"server\"",
+        "wasi:http/incoming-handler@0.2",
+        "--publish",
+        "--allow-net",
+    ] {
+        assert!(out.contains(word), "no {word} in {out}");
+    }
+    assert!(out.contains("\"Missing\":[]"), "{out}");
+    let flags =
+        ["--name", "cc", "--platform", "wasi/wasm", "--allow-net", "10.0.0.0/8:80", "-v", "vv:/data:ro"];
+    host.umiak(&[&["create"][..], &flags[..], &[&image]].concat()).exits(0);
+    let out = host.umiak(&["inspect", "-f", "{{json .Grants}}", "cc"]).exits(0).stdout;
+    for word in ["\"Connect\":[\"10.0.0.0/8:80\"]", "\"Listen\":[]", "\"Path\":\"/data\",\"ReadOnly\":true"] {
+        assert!(out.contains(word), "no {word} in {out}");
+    }
+}

@@ -50,7 +50,9 @@ fn a_restart_by_policy_keeps_the_address_and_connects_again() {
     let (host, _) = host();
     let script = "ping -c 1 -W 2 172.17.0.1 >/dev/null && echo reached; ip -o -4 addr show eth0 | grep -c 172.17.0.2/16; exit 1";
     detached(&host, &["--name", "one", "--restart", "on-failure:2"], script);
-    host.umiak(&["wait", "one"]).exits(0);
+    crate::cli::until("the last run ends", || {
+        field(&host, "one", "{{.State.Status}} {{.RestartCount}}") == "exited 2"
+    });
     let logs = host.umiak(&["logs", "one"]).exits(0);
     assert_eq!(logs.stdout, "reached\n1\n".repeat(3));
     host.umiak(&["rm", "one"]).exits(0);
@@ -122,7 +124,7 @@ fn fifty_at_once_have_fifty_addresses() {
     // All of them are reached.
     let list: Vec<&str> = addresses.iter().map(String::as_str).collect();
     host.space().sh(&format!(
-        "for a in {}; do ping -c 1 -W 2 $a >/dev/null || {{ echo $a; exit 1; }}; done",
+        "for a in {}; do busybox ping -c 1 -W 2 $a >/dev/null || {{ echo $a; exit 1; }}; done",
         list.join(" ")
     ));
     let mut args = vec!["rm", "-f"];

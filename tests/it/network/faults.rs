@@ -56,21 +56,13 @@ fn two_stores_on_one_host_do_not_meet() {
     require!(root, registry, net);
     let (host, image) = host();
     detached(&host, &["--name", "one", "-p", "8080:80"], "exec sleep 1000");
-    // Another store of the same host, with the same images.
-    let root = host.dir().join("second");
-    let second = |args: &[&str]| {
-        let mut command = host.command(args);
-        command.env("UMIAK_ROOT", &root).env("UMIAK_RUN_ROOT", host.dir().join("second-run"));
-        host.finish(command.spawn().expect("umiak starts"), args)
-    };
-    let copied = std::process::Command::new("cp").arg("-a").arg(host.root()).arg(&root).status().expect("cp");
-    assert!(copied.success());
-    // It has a network of its own once it has forgotten the first one's containers.
-    second(&["rm", "-f", "one"]).exits(0);
-    let out = second(&["run", "--rm", &image, "ip", "-o", "-4", "addr", "show", "eth0"]).exits(0);
+    // Another store of the same host.
+    let second = Host::beside(&host, &[&image]);
+    let out = second.umiak(&["run", "--rm", &image, "ip", "-o", "-4", "addr", "show", "eth0"]).exits(0);
     assert!(out.stdout.contains("172.18.0.2/16"), "{}", out.stdout);
-    second(&["run", "--rm", "-p", "8080:80", &image, "true"])
-        .fails(125, &["8080/tcp: address already in use by process umiak"]);
+    second
+        .umiak(&["run", "--rm", "-p", "8080:80", &image, "true"])
+        .fails(125, &["8080/tcp: address already in use by process"]);
     assert!(host.space().sh("nft list tables; ip -o link").contains("um-"), "the first one's is untouched");
     host.umiak(&["rm", "-f", "one"]).exits(0);
     bare(&host);

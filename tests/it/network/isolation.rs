@@ -1,6 +1,6 @@
 //! Who reaches whom.
 
-use super::{asked, asked_from, bare, detached, field, host, neighbour, page};
+use super::{ANSWER, asked, asked_from, bare, detached, field, host, neighbour, page};
 use crate::support::require;
 
 #[test]
@@ -12,7 +12,7 @@ fn networks_are_apart_and_internal_ones_lead_nowhere() {
     // Somebody else's page.
     let root = host.dir().join("www");
     std::fs::create_dir_all(root.join("cgi-bin")).expect("a folder");
-    std::fs::write(root.join("cgi-bin/who"), "#!/bin/sh\necho; echo $REMOTE_ADDR\n").expect("a page");
+    std::fs::write(root.join("cgi-bin/who"), ANSWER).expect("a page");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(root.join("cgi-bin/who"), mode).expect("its mode");
     let folder = root.to_string_lossy().into_owned();
@@ -39,21 +39,21 @@ fn networks_are_apart_and_internal_ones_lead_nowhere() {
             field(&host, name, &format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}"))
         )
     };
-    let front = one("a", "front");
-    let inside = [one("b", "inside"), one("c", "inside")];
-    let apart = [one("d", "apart"), one("e", "apart")];
-    detached(&host, &["--name", "x", "--network", "front"], "exec sleep 1000");
+    let front = one("aa", "front");
+    let inside = [one("bb", "inside"), one("cc", "inside")];
+    let apart = [one("dd", "apart"), one("ee", "apart")];
+    detached(&host, &["--name", "xx", "--network", "front"], "exec sleep 1000");
     let reaches = |from: &str, to: &str| asked_from(&host, from, to).is_some();
-    assert!(reaches("x", &front) && reaches("b", &inside[1]), "neighbours");
+    assert!(reaches("xx", &front) && reaches("bb", &inside[1]), "neighbours");
     assert!(
-        !reaches("x", &inside[0]) && !reaches("x", &apart[0]) && !reaches("b", &front),
+        !reaches("xx", &inside[0]) && !reaches("xx", &apart[0]) && !reaches("bb", &front),
         "networks are apart"
     );
-    assert!(!reaches("d", &apart[1]) && !reaches("e", &apart[0]), "icc=false");
+    assert!(!reaches("dd", &apart[1]) && !reaches("ee", &apart[0]), "icc=false");
     // Out, by the host's address; not from inside.
-    assert_eq!(asked_from(&host, "x", "192.0.2.9:80").as_deref(), Some("192.0.2.1"));
-    assert_eq!(asked_from(&host, "d", "192.0.2.9:80").as_deref(), Some("192.0.2.1"));
-    assert!(!reaches("b", "192.0.2.9:80"), "internal");
+    assert_eq!(asked_from(&host, "xx", "192.0.2.9:80").as_deref(), Some("192.0.2.1"));
+    assert_eq!(asked_from(&host, "dd", "192.0.2.9:80").as_deref(), Some("192.0.2.1"));
+    assert!(!reaches("bb", "192.0.2.9:80"), "internal");
     // Not in, but for published ports.
     assert!(
         asked(host.space(), &front).is_some()
@@ -62,19 +62,19 @@ fn networks_are_apart_and_internal_ones_lead_nowhere() {
     );
     // The host's loopback services are its own.
     assert!(asked(host.space(), "127.0.0.1:7777").is_some());
-    let gateway = field(&host, "x", "{{.NetworkSettings.Networks.front.Gateway}}");
+    let gateway = field(&host, "xx", "{{.NetworkSettings.Networks.front.Gateway}}");
     for address in [gateway.as_str(), "127.0.0.1"] {
-        assert!(!reaches("x", &format!("{address}:7777")), "{address}");
+        assert!(!reaches("xx", &format!("{address}:7777")), "{address}");
     }
     // A route of its own making does not help.
-    let route = ["exec", "--privileged", "x", "ip", "route", "add", "127.0.0.0/8", "via", &gateway];
+    let route = ["exec", "--privileged", "xx", "ip", "route", "add", "127.0.0.0/8", "via", &gateway];
     let _ = host.umiak(&route);
-    assert!(!reaches("x", "127.0.0.1:7777"));
+    assert!(!reaches("xx", "127.0.0.1:7777"));
     for program in [&mut theirs, &mut local] {
         program.kill().expect("killed");
         program.wait().expect("gone");
     }
-    host.umiak(&["rm", "-f", "a", "b", "c", "d", "e", "x"]).exits(0);
+    host.umiak(&["rm", "-f", "aa", "bb", "cc", "dd", "ee", "xx"]).exits(0);
     bare(&host);
 }
 

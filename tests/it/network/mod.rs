@@ -12,9 +12,13 @@ use std::time::Duration;
 use crate::support::host::{Host, Space};
 use crate::support::registry;
 
-/// A container's page that tells each client its address.
-const WHO: &str = "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' > /www/cgi-bin/who; \
-                   chmod +x /www/cgi-bin/who; exec httpd -f -p 80 -h /www";
+/// A page that tells each client its address, as a program of busybox' server.
+const ANSWER: &str =
+    "#!/bin/sh\necho Content-Type: text/plain\necho\na=${REMOTE_ADDR#[}\na=${a%]}\necho ${a#::ffff:}\n";
+
+/// Serves the page in a container, which has it in `$ANSWER`.
+const WHO: &str = "mkdir -p /www/cgi-bin; printf '%s' \"$ANSWER\" > /www/cgi-bin/who; chmod +x /www/cgi-bin/who; \
+                   exec httpd -f -p 80 -h /www";
 
 /// A host with busybox in its store, and busybox' name.
 fn host() -> (Host, String) {
@@ -33,7 +37,8 @@ fn detached(host: &Host, flags: &[&str], script: &str) -> String {
 /// Starts the page in the background, and waits until it answers.
 #[track_caller]
 fn page(host: &Host, flags: &[&str]) -> String {
-    let id = detached(host, flags, WHO);
+    let answer = format!("ANSWER={ANSWER}");
+    let id = detached(host, &[&["-e", &answer], flags].concat(), WHO);
     let asks = ["exec", &id, "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/cgi-bin/who"];
     crate::cli::until("the page answers", || host.umiak(&asks).status == 0);
     id
@@ -42,15 +47,18 @@ fn page(host: &Host, flags: &[&str]) -> String {
 /// What the page says to somebody on the host.
 fn asked(space: &Space, address: &str) -> Option<String> {
     let url = format!("http://{address}/cgi-bin/who");
-    let out =
-        space.command("busybox").args(["wget", "-q", "-T", "2", "-O", "-", &url]).output().expect("busybox");
+    let out = space
+        .command("timeout")
+        .args(["3", "busybox", "wget", "-q", "-O", "-", &url])
+        .output()
+        .expect("busybox");
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
 /// What it says to somebody in a container.
 fn asked_from(host: &Host, container: &str, address: &str) -> Option<String> {
     let url = format!("http://{address}/cgi-bin/who");
-    let out = host.umiak(&["exec", container, "timeout", "3", "wget", "-q", "-T", "2", "-O", "-", &url]);
+    let out = host.umiak(&["exec", container, "timeout", "3", "wget", "-q", "-O", "-", &url]);
     (out.status == 0).then(|| out.text().to_owned())
 }
 

@@ -241,3 +241,22 @@ fn a_bad_partial_download_is_fetched_again_by_the_same_pull() {
     assert!(out.contains("100000 /a"), "{out}");
     sound(&host, true, "in the end");
 }
+
+#[test]
+fn a_pull_fetches_the_blob_of_a_layer_that_is_here_without_it() {
+    require!(root);
+    let (host, rogue) = (Host::new(), Rogue::new());
+    let subject = Subject::at(&rogue, "half", 1, 20_000);
+    host.umiak(&["pull", "-q", &subject.name]).exits(0);
+    let hex = subject.made.layers[0].hex();
+    // As a collection leaves it that is killed between the blobs and the layers.
+    sql(&host, "DELETE FROM images");
+    fs::remove_file(blob(&host, hex)).expect("removed");
+    host.umiak(&["pull", "-q", &subject.name]).exits(0);
+    assert!(blob(&host, hex).exists());
+    sound(&host, true, "pulled again");
+    // And of one that is recorded as well.
+    fs::remove_file(blob(&host, hex)).expect("removed");
+    host.umiak(&["pull", "-q", &subject.name]).exits(0);
+    sound(&host, true, "pulled once more");
+}

@@ -145,6 +145,8 @@ fn go_test_archives_unpack_as_with_gnu_tar_or_are_refused() {
             Some(reference) => {
                 different.push(format!("{path:?}: {:?}\n{:?}", look(&there), look(&reference)));
             }
+            // GNU tar lets a global record rename every file after it. Go, and so docker, does not apply them, nor do we.
+            None if path.ends_with("pax-global-records.tar") => same += 1,
             None => different.push(format!("{path:?}: only we take it: {:?}", look(&there))),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What a command said, and how it ended.
@@ -50,7 +50,7 @@ pub(crate) struct Host {
     /// Containers that were seen in the store, for the look at control groups in the end.
     ids: Mutex<BTreeSet<String>>,
     /// The network that its commands see, where it is not the machine's.
-    space: Option<Space>,
+    space: Option<Arc<Space>>,
 }
 
 /// A network namespace of a test's own, with its loopback device up; what is in it is gone with it.
@@ -117,13 +117,20 @@ impl Host {
             host.umiak(&["pull", "-q", image]).exits(0);
         }
         std::fs::remove_file(host.dir.path().join(".config/umiak/config.toml")).expect("a configuration");
-        host.space = Some(Space::new());
+        host.space = Some(Arc::new(Space::new()));
+        host
+    }
+
+    /// Another store beside one with a network of its own: on the same network.
+    pub(crate) fn beside(other: &Self, images: &[&str]) -> Self {
+        let mut host = Self::networked(images);
+        host.space.clone_from(&other.space);
         host
     }
 
     /// Its network.
     pub(crate) fn space(&self) -> &Space {
-        self.space.as_ref().expect("a host with a network of its own")
+        self.space.as_deref().expect("a host with a network of its own")
     }
 
     /// The test's own folder, the parent of the root.

@@ -103,6 +103,34 @@ pub fn replace(table: &str, rules: &Rules, generation: u32) -> io::Result<u32> {
     }
 }
 
+/// The table of [`redirect`]; not [`TABLE`], which an engine within the namespace may have.
+const REDIRECT_TABLE: &str = "umiak-names";
+
+/// Leads what programs in this network namespace send to addresses and ports of its own to others of its own, loopback ones
+/// included. Made once in a namespace of a container, and gone with it.
+///
+/// So that a server is found at a well-known port that programs in the namespace can still listen on.
+pub fn redirect(ports: &[PortRule]) -> io::Result<()> {
+    const KEY: &[Part] = &[Part::Ipv4, Part::Protocol, Part::Port];
+    const VALUE: &[Part] = &[Part::Ipv4, Part::Port];
+    let element = |port: &PortRule| {
+        let key = [octets(port.address), padded(&[port.protocol]), padded(&port.port.to_be_bytes())];
+        (key.concat(), [octets(port.target.ip()), padded(&port.target.port().to_be_bytes())].concat())
+    };
+    if let Some(port) = ports.iter().find(|port| !port.address.is_ipv4() || !port.target.is_ipv4()) {
+        let why = format!("only IPv4 is redirected, and not {}", port.address);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    let mut batch = Batch::begin(REDIRECT_TABLE, generation()?);
+    batch.remove_table();
+    batch.add_table();
+    let elements = ports.iter().map(element).collect();
+    batch.add_set(&Set { name: "addressed4", key: KEY, value: VALUE, elements });
+    let rules = to_ports(&[], &[]).into_iter().take(1).collect();
+    batch.add_chain(Chain { name: "output", kind: "nat", hook: OUTPUT, priority: DESTINATION, rules });
+    Socket::netfilter()?.ask(&batch.end()).map(drop)
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
