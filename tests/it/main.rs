@@ -4,6 +4,7 @@ mod cli;
 mod differential;
 mod executor;
 mod image;
+mod names;
 mod network;
 mod registry;
 mod rootless;
