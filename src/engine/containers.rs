@@ -16,7 +16,7 @@ use super::{Engine, EngineError};
 const LOST: i32 = 137;
 
 /// How often a removal that races with the container's own end is tried.
-const REMOVE_TRIES: u32 = 1000;
+pub(super) const REMOVE_TRIES: u32 = 1000;
 
 /// The pause between two tries.
 pub(super) const ENDING: Duration = Duration::from_millis(2);
@@ -151,7 +151,9 @@ impl Engine {
 
     /// Has a container's executor remove what a lost supervisor left: processes, control groups.
     fn sweep(&self, container: &Container) -> Result<(), EngineError> {
-        if container.state.status != RuntimeStatus::Running {
+        // One whose start did not come to its record may have left something as well; a start begins with these files.
+        let begun = self.run_dir(&container.id).join("hostname").exists();
+        if container.state.status != RuntimeStatus::Running && !begun {
             return Ok(());
         }
         let entries = executor::entries();

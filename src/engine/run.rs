@@ -1,14 +1,15 @@
 //! Starting a container.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::executor::{Joins, WindowSize};
-use crate::model::Container;
+use crate::model::{Container, RuntimeStatus};
 use crate::supervisor::client::Unlaunched;
 use crate::supervisor::protocol::Event;
 use crate::supervisor::{self, Claim, Launch, Liveness};
 
+use super::containers::{ENDING, REMOVE_TRIES};
 use super::{Engine, EngineError, Session};
 
 /// What a start has gathered before the container's files are made ready.
@@ -32,12 +33,7 @@ impl Engine {
     ) -> Result<Session, EngineError> {
         let run = self.run_dir(&container.id);
         // Of two that start one container, one sees the other's claim or its supervisor's.
-        let claim = match Liveness::try_claim(&run)? {
-            Claim::Free(claim) => claim,
-            Claim::Held => {
-                return Err(EngineError::Running { name: container.name.clone(), action: "start" });
-            }
-        };
+        let claim = self.claim_to_start(container, &run)?;
         // Under the claim nobody can remove it; before it somebody may have.
         if self.database.container(&container.id)?.is_none() {
             let _ = supervisor::forget(&run);
@@ -54,6 +50,21 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// The right to start it. A supervisor that has recorded the end holds its lock for some moments more, until what its container
+    /// had is freed: `start` right after `stop` must not take that for a running container.
+    fn claim_to_start(&self, container: &Container, run: &Path) -> Result<Liveness, EngineError> {
+        for _ in 0..REMOVE_TRIES {
+            match Liveness::try_claim(run)? {
+                Claim::Free(claim) => return Ok(claim),
+                Claim::Held => match self.database.container(&container.id)? {
+                    Some(now) if now.state.status == RuntimeStatus::Exited => std::thread::sleep(ENDING),
+                    _ => break,
+                },
+            }
+        }
+        Err(EngineError::Running { name: container.name.clone(), action: "start" })
     }
 
     /// Starts a container that exists; `None` when it runs already, which is no failure.
