@@ -6,7 +6,7 @@
 //!      └──────────── parent, as subreaper, once the runtime has left ────────┘
 //! ```
 //! Invariants:
-//! - What a container is comes from one place ([`linux::plan`](super::linux)); here it is only written down ([`spec`]).
+//! - What a container is comes from one place ([`linux::plan`](super::linux)); here it is only written down (`spec`).
 //! - The root is an overlay that the supervisor holds as a descriptor. It is mounted in a mount namespace that lasts as long as
 //!   one command of the runtime, so a crash leaves no mount on the host.
 //! - The runtime's state is below the container's run directory, and its control group is the one that ours would be: a crash
