@@ -22,6 +22,11 @@ fn or(default: u64) -> impl Fn(u64) -> u64 {
     move |value| if value == 0 { default } else { value }
 }
 
+/// With no limit of memory there is none of both together.
+fn no_swap_limit(total: i64) -> i64 {
+    if total == 0 { -1 } else { total }
+}
+
 /// The runtime's word for no limit of bytes.
 fn unlimited(bytes: u64) -> u64 {
     if bytes == 0 { runtime_linux::Limits::UNLIMITED } else { bytes }
@@ -64,8 +69,7 @@ pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, Exe
     let quota = resources.nano_cpus.map(|nanos| nanos.saturating_mul(PERIOD) / 1_000_000_000);
     Ok(runtime_linux::Limits {
         memory: resources.memory.map(unlimited),
-        // With no limit of memory there is none of both together.
-        memory_swap: swap(resources).map(|total| if total == 0 { -1 } else { total }),
+        memory_swap: swap(resources).map(no_swap_limit),
         memory_reservation: resources.memory_reservation.map(unlimited),
         memory_swappiness: resources.memory_swappiness,
         oom_kill_disable: resources.oom_kill_disable,
@@ -85,7 +89,7 @@ pub(super) fn limits(resources: &Resources) -> Result<runtime_linux::Limits, Exe
 
 /// The runtime's limits for changes of a running container's: swap that nobody speaks of stays as it is, as docker leaves it.
 pub(in crate::executor) fn changes(resources: &Resources) -> Result<runtime_linux::Limits, ExecError> {
-    Ok(runtime_linux::Limits { memory_swap: resources.memory_swap, ..limits(resources)? })
+    Ok(runtime_linux::Limits { memory_swap: resources.memory_swap.map(no_swap_limit), ..limits(resources)? })
 }
 
 /// Docker gives as much swap as memory where only memory is limited.

@@ -80,7 +80,7 @@ fn refused_flags_make_nothing() {
         (&["--cap-add", "bogus"], 125, "invalid CapAdd: unknown capability: \"CAP_BOGUS\""),
         (&["-v", "/tmp:/x", "--tmpfs", "/x"], 1, "Duplicate mount point: /x"),
         (&["--mount", "type=bind,src=/tmp"], 125, "target is required"),
-        (&["-p", "80:80"], 125, "unknown shorthand flag: 'p' in -p"),
+        (&["-p", "80:x"], 125, "invalid containerPort: x"),
         (&["--security-opt", "seccomp=/nope"], 125, "opening seccomp profile (/nope) failed"),
     ] {
         let mut args = vec!["create"];

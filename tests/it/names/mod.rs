@@ -25,6 +25,8 @@ impl Town {
     fn new(resolver: &str) -> Self {
         let (host, image) = (Host::new(), registry::busybox());
         host.umiak(&["pull", &image]).exits(0);
+        std::fs::write(host.dir().join(".config/umiak/config.toml"), "")
+            .expect("the default network is the bridge");
         let file = host.dir().join("resolver");
         std::fs::write(&file, resolver).expect("written");
         let script = "ip link set lo up && mount --bind \"$1\" /etc/resolv.conf && echo && exec sleep 1000";
@@ -231,7 +233,7 @@ fn containers_find_each_other_by_name() {
     town.umiak(&["restart", "-t", "0", "web"]).exits(0);
     assert_eq!(town.addresses("web", "web."), ["10.77.1.2"]);
     // A server of the container's own may have the port.
-    let own = "nc -l -p 53 -s 0.0.0.0 & nc -u -l -p 53 & sleep 0.2; netstat -ltun | grep -c ' 0.0.0.0:53 '";
+    let own = "nc -l -p 53 -s 0.0.0.0 & nc -u -l -p 53 & sleep 0.2; cat /proc/net/tcp /proc/net/udp | grep -c ' 00000000:0035 '";
     assert_eq!(town.within("web", own), "2\n");
     assert_eq!(town.addresses("web", "web."), ["10.77.1.2"]);
 }
