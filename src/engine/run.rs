@@ -53,14 +53,20 @@ impl Engine {
     }
 
     /// The right to start it. A supervisor that has recorded the end holds its lock for some moments more, until what its container
-    /// had is freed: `start` right after `stop` must not take that for a running container.
+    /// had is freed: `start` right after `stop` must not take that for a running container. A command that looks whether it may
+    /// remove the container holds the lock for moments, and is no supervisor.
     fn claim_to_start(&self, container: &Container, run: &Path) -> Result<Liveness, EngineError> {
         for _ in 0..REMOVE_TRIES {
             match Liveness::try_claim(run)? {
                 Claim::Free(claim) => return Ok(claim),
                 Claim::Held => match self.database.container(&container.id)? {
-                    Some(now) if now.state.status == RuntimeStatus::Exited => std::thread::sleep(ENDING),
-                    _ => break,
+                    None => return Err(EngineError::NoContainer { query: container.name.clone() }),
+                    Some(now)
+                        if now.state.status == RuntimeStatus::Exited || supervisor::holder(run).is_none() =>
+                    {
+                        std::thread::sleep(ENDING);
+                    }
+                    Some(_) => break,
                 },
             }
         }

@@ -15,6 +15,7 @@ fn conflict(out: &Output) -> bool {
     let words = [
         "no such image",
         "unable to remove image",
+        "unable to remove repository reference",
         "is in use by",
         "no image ",
         "no such container",
