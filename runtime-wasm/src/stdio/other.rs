@@ -9,18 +9,19 @@ use wasmtime_wasi::p2::{InputStream, OutputStream};
 
 use super::{Broken, shown_as_terminal};
 
-/// One stream.
+/// One stream; clones share the file and its reader.
+#[derive(Clone)]
 pub(crate) struct Stdio {
     file: Arc<File>,
     terminal: bool,
     /// Made inside the guest's runtime, where its reader thread belongs; every view of stdin shares it.
-    reader: OnceLock<Option<AsyncStdinStream>>,
+    reader: Arc<OnceLock<Option<AsyncStdinStream>>>,
 }
 
 impl Stdio {
     pub(crate) fn new(file: Arc<File>, terminal: bool, _broken: Broken) -> Self {
         let terminal = shown_as_terminal(&file, terminal);
-        Self { file, terminal, reader: OnceLock::new() }
+        Self { file, terminal, reader: Arc::default() }
     }
 
     fn reader(&self) -> Option<&AsyncStdinStream> {
