@@ -8,7 +8,7 @@ use crate::support::require;
 fn a_follower_sees_every_line_across_rotations() {
     require!(root, registry);
     let host = Host::new();
-    let script = "read go; n=0; while [ $n -lt 3000 ]; do echo line $n; n=$((n+1)); done; echo over";
+    let script = "read go; n=0; while [ $n -lt 3000 ]; do echo line $n; n=$((n+1)); [ $((n % 500)) != 0 ] || sleep 0.1; done; echo over";
     let flags = ["-i", "--log-opt", "max-size=20k", "--log-opt", "max-file=40"];
     let id = detached(&host, &flags, &["sh", "-c", script]);
     let follower = host.command(&["logs", "-f", &id]).spawn().expect("umiak starts");
