@@ -153,6 +153,19 @@ impl Outlet {
         self.moved.notify_all();
     }
 
+    /// Waits until everything so far is written, as long as the client reads.
+    pub(super) fn written(&self) {
+        let end = Instant::now() + FLUSH;
+        let mut state = lock(&self.state);
+        while !state.gone && (state.writing || !state.frames.is_empty()) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Takes nothing more, and waits until everything is written: a patient client as long as it takes, another as long as it
     /// reads.
     pub(super) fn flush(&self) {
@@ -190,11 +203,42 @@ pub(super) struct Hub {
     /// The ways to clients of `exec`, which hear of their own process alone.
     sessions: Mutex<Vec<Arc<Outlet>>>,
     log: Mutex<Log>,
+    /// How many requests are being carried out and answered.
+    asked: Mutex<usize>,
+    answered: Condvar,
+}
+
+/// Somebody waits for an answer until this is dropped.
+pub(super) struct Answering<'a>(&'a Hub);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.asked) -= 1;
+        self.0.answered.notify_all();
+    }
 }
 
 impl Hub {
     pub(super) fn new(log: Log) -> Self {
-        Self { clients: Mutex::default(), sessions: Mutex::default(), log: Mutex::new(log) }
+        Self {
+            clients: Mutex::default(),
+            sessions: Mutex::default(),
+            log: Mutex::new(log),
+            asked: Mutex::default(),
+            answered: Condvar::new(),
+        }
+    }
+
+    /// A request is being carried out: the end of the supervisor waits until its answer is given.
+    pub(super) fn answering(&self) -> Answering<'_> {
+        *lock(&self.asked) += 1;
+        Answering(self)
+    }
+
+    /// Waits until every request has its answer, as long as somebody reads it.
+    fn settle(&self) {
+        let asked = lock(&self.asked);
+        let _outcome = self.answered.wait_timeout_while(asked, FLUSH, |asked| *asked > 0);
     }
 
     /// The end of the supervisor waits for this client of an `exec` as well, until [`Self::forget`].
@@ -265,6 +309,7 @@ impl Hub {
 
     /// Waits until every client has what was sent to it.
     pub(super) fn flush(&self) {
+        self.settle();
         for client in std::mem::take(&mut *lock(&self.clients)) {
             client.to.flush();
         }
@@ -334,6 +379,25 @@ mod tests {
             hub.flush();
         });
         assert_eq!(got.iter().count(), 2);
+    }
+
+    #[test]
+    fn the_end_waits_until_what_was_asked_is_answered() {
+        let hub = hub();
+        let (seen, got) = channel();
+        let (open, gate) = channel();
+        let client = Outlet::new(Gate(seen, gate), false);
+        let answering = hub.answering();
+        std::thread::scope(|scope| {
+            let end = scope.spawn(|| hub.flush());
+            client.tell(&Event::Done);
+            open.send(()).unwrap();
+            client.written();
+            assert_eq!(got.try_iter().count(), 1);
+            assert!(!end.is_finished());
+            drop(answering);
+        });
+        assert_eq!(*lock(&hub.asked), 0);
     }
 
     #[test]

@@ -110,6 +110,7 @@ fn serve(mut connection: Box<dyn Connection>, desk: &Desk) {
         }
         let answer = |event: Event| {
             to.tell(&event);
+            to.written();
         };
         hear(request, &to, desk, answer);
     }
@@ -136,10 +137,6 @@ fn ask<T>(
 }
 
 fn hear(request: Request, to: &Arc<Outlet>, desk: &Desk, answer: impl FnOnce(Event)) {
-    let done = |outcome: Result<(), Failure>| match outcome {
-        Ok(()) => Event::Done,
-        Err(failure) => Event::Failed(failure),
-    };
     match request {
         Request::Stdin(bytes) => match desk.stdin() {
             Some(stdin) => streams::feed(&stdin, bytes, to),
@@ -157,26 +154,41 @@ fn hear(request: Request, to: &Arc<Outlet>, desk: &Desk, answer: impl FnOnce(Eve
             answer(Event::Done);
             desk.hub.add(to, order.output);
         }
-        Request::Signal(number) => answer(done(ask(desk, |reply| Command::Signal(number, reply)))),
-        Request::Stop(order) => answer(done(ask(desk, |reply| Command::Stop(order, reply)))),
-        Request::Pause => answer(done(ask(desk, |reply| Command::Pause(true, reply)))),
-        Request::Unpause => answer(done(ask(desk, |reply| Command::Pause(false, reply)))),
-        Request::Update(order) => answer(done(ask(desk, |reply| Command::Update(order, reply)))),
-        Request::Network(order) => answer(done(ask(desk, |reply| Command::Network(order, reply)))),
-        Request::Stats => answer(match ask(desk, Command::Stats) {
+        // What was asked may end the container, and the answer is still given.
+        asked => {
+            let _answering = desk.hub.answering();
+            answer(carry_out(asked, desk));
+        }
+    }
+}
+
+/// Has the main loop carry out what a client asked for, and returns the answer.
+fn carry_out(request: Request, desk: &Desk) -> Event {
+    let done = |outcome: Result<(), Failure>| match outcome {
+        Ok(()) => Event::Done,
+        Err(failure) => Event::Failed(failure),
+    };
+    match request {
+        Request::Signal(number) => done(ask(desk, |reply| Command::Signal(number, reply))),
+        Request::Stop(order) => done(ask(desk, |reply| Command::Stop(order, reply))),
+        Request::Pause => done(ask(desk, |reply| Command::Pause(true, reply))),
+        Request::Unpause => done(ask(desk, |reply| Command::Pause(false, reply))),
+        Request::Update(order) => done(ask(desk, |reply| Command::Update(order, reply))),
+        Request::Network(order) => done(ask(desk, |reply| Command::Network(order, reply))),
+        Request::Stats => match ask(desk, Command::Stats) {
             Ok(stats) => Event::Stats(Box::new(stats)),
             Err(failure) => Event::Failed(failure),
-        }),
-        Request::Processes => answer(match ask(desk, Command::Processes) {
+        },
+        Request::Processes => match ask(desk, Command::Processes) {
             Ok(ids) => Event::Processes(ids),
             Err(failure) => Event::Failed(failure),
-        }),
-        Request::Launch(_) | Request::Exec(_) => answer(Event::Failed(Failure {
+        },
+        _ => Event::Failed(Failure {
             kind: ErrorKind::Internal,
             message: "a container is launched once, and a process is run on a connection of its own"
                 .to_owned(),
             hints: Vec::new(),
-        })),
+        }),
     }
 }
 
