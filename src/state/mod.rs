@@ -84,11 +84,21 @@ impl Database {
 
     /// Moves what the journal holds into the database. Whoever opens a database that nobody else has open reads the whole
     /// journal first, so a short one keeps commands quick; moving it waits for the disk, so nobody should wait for this.
+    ///
+    /// A journal that was moved is emptied as well: how much of it was moved is forgotten with the last process that has the
+    /// database open, and the next one would read all of it again and write behind it. That is done only where nobody is in the
+    /// way; who writes meanwhile waits for a truncation and not for a disk.
     pub fn settle(&self) -> Result<(), StateError> {
-        self.read(
-            "settle its journal",
-            |c| Ok(c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?),
-        )
+        self.read("settle its journal", |c| {
+            let moved = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?);
+            if c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], moved)? {
+                c.busy_timeout(Duration::ZERO)?;
+                let emptied = c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                c.busy_timeout(BUSY_TIMEOUT)?;
+                emptied?;
+            }
+            Ok(())
+        })
     }
 
     /// Reads, in one statement each.

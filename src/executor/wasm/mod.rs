@@ -16,6 +16,7 @@
 //! **Users.** A sandbox has none: `--user` is refused, and an image's own `USER` has no effect. The terminal of a guest has no
 //! session, so its interrupt key is only a key.
 
+mod compiled;
 mod grants;
 mod memo;
 mod ports;
@@ -35,6 +36,7 @@ mod terminal;
 mod terminal;
 mod usage;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -43,6 +45,9 @@ use runtime_wasm::{Preopen, Runtime, SetupError};
 use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Task, Want, Workload};
 use crate::model::{ContainerId, ErrorKind, Packaging};
 pub use runtime_wasm::{Contents, Item, Kind, Need, Role, Target, inspect};
+
+pub use compiled::{Programs, keep_only, prepare, trim, usage};
+pub use runtime_wasm::CodeUsage;
 
 use memo::Memo;
 use program::Loader;
@@ -87,14 +92,14 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
 }
 
 fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
-    let loader = Arc::new(loader(settings, false)?);
+    let loader = Arc::new(loader(&settings.cache, false)?);
     Ok(Box::new(Wasm { loader, settings: settings.clone(), mounted: Mutex::default() }))
 }
 
-/// What compiles; `fuel`: code that counts its instructions.
-fn loader(settings: &Settings, fuel: bool) -> Result<Loader, ExecError> {
+/// What compiles, with the directory for what is kept; `fuel`: code that counts its instructions.
+fn loader(cache: &Path, fuel: bool) -> Result<Loader, ExecError> {
     let runtime = Runtime::new(&runtime_wasm::Settings {
-        cache_dir: Some(settings.cache.join("wasm")),
+        cache_dir: Some(compiled::dir(cache)),
         fuel,
         ..runtime_wasm::Settings::default()
     })
@@ -105,7 +110,7 @@ fn loader(settings: &Settings, fuel: bool) -> Result<Loader, ExecError> {
         };
         ExecError::failed(kind, "setting up the sandbox", error)
     })?;
-    Ok(Loader { runtime, memo: Memo::new(settings.cache.join("wasm-digests")) })
+    Ok(Loader { runtime, memo: Memo::new(cache.join("wasm-digests")) })
 }
 
 /// A root with what is mounted into it.
@@ -143,7 +148,7 @@ impl Executor for Wasm {
     /// Blocks while a program is compiled for the first time: a supervisor has nothing else to do then.
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
         let loader = if request.host.fuel.is_some() {
-            Arc::new(loader(&self.settings, true)?)
+            Arc::new(loader(&self.settings.cache, true)?)
         } else {
             Arc::clone(&self.loader)
         };
