@@ -206,6 +206,32 @@ fn a_newer_schema_is_refused_and_untouched() {
     assert!(matches!(error, StateError::NewerSchema { found: 99, .. }));
 }
 
+#[test]
+fn a_journal_that_was_moved_is_emptied_unless_somebody_is_in_the_way() {
+    let root = tempfile::tempdir().unwrap();
+    let (db, other) = (Database::open(root.path()).unwrap(), Database::open(root.path()).unwrap());
+    let journal = || std::fs::metadata(root.path().join("metadata.db-wal")).unwrap().len();
+    let picture = image("i", "linux/amd64");
+    db.record_image(&picture, Some("docker.io/library/a:1"), &[]).unwrap();
+    assert_ne!(journal(), 0);
+    // Another that is open and reads nothing is not in the way.
+    assert_eq!(other.images().unwrap().len(), 1);
+    db.settle().unwrap();
+    assert_eq!(journal(), 0);
+    assert_eq!(other.images().unwrap().len(), 1);
+    other.record_image(&picture, Some("docker.io/library/a:2"), &[]).unwrap();
+    {
+        let mut writer = other.lock();
+        let held = writer.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        db.settle().unwrap();
+        assert_ne!(journal(), 0, "nobody takes it away from a writer");
+        held.commit().unwrap();
+    }
+    db.settle().unwrap();
+    assert_eq!(journal(), 0);
+    assert_eq!(db.image(&picture.id).unwrap().unwrap().names.len(), 2);
+}
+
 /// Figures, for people: `cargo test --release --lib state -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures"]
