@@ -52,6 +52,34 @@ pub(crate) fn container(number: u32, name: &str, image: &Image) -> Container {
 }
 
 #[test]
+fn the_journal_stays_short_however_short_lived_its_writers_are() {
+    let root = tempfile::tempdir().unwrap();
+    let image = image("a", "linux/amd64");
+    Database::open(root.path()).unwrap().put_image(&image, Some("x:latest")).unwrap();
+    let journal = || std::fs::metadata(root.path().join("metadata.db-wal")).unwrap().len();
+    let mut longest = 0;
+    for number in 0..200 {
+        let database = Database::open(root.path()).unwrap();
+        database.insert_container(&container(number, &format!("c{number}"), &image)).unwrap();
+        longest = longest.max(journal());
+    }
+    assert!(longest < 2 * JOURNAL, "{longest}");
+    let database = Database::open(root.path()).unwrap();
+    // One who reads keeps the journal as it is, and keeps nobody from writing.
+    let reader = Connection::open(root.path().join(Database::FILE)).unwrap();
+    let mut all = reader.prepare("SELECT id FROM containers").unwrap();
+    let mut rows = all.query([]).unwrap();
+    assert!(rows.next().unwrap().is_some());
+    for number in 200..300 {
+        database.insert_container(&container(number, &format!("c{number}"), &image)).unwrap();
+    }
+    drop(rows);
+    database.settle();
+    assert!(journal() <= SETTLED, "{}", journal());
+    assert_eq!(database.containers().unwrap().len(), 300);
+}
+
+#[test]
 fn a_name_moves_between_images_of_one_platform_and_is_shared_by_several_platforms() {
     let root = tempfile::tempdir().unwrap();
     let db = Database::open(root.path()).unwrap();
