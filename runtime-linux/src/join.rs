@@ -62,8 +62,11 @@ pub(crate) fn open(peer: &Peer) -> Result<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Step::Join, &subject)?;
     if !peer.cgroup.is_empty() {
         let groups = std::fs::read_to_string(format!("/proc/{subject}/cgroup")).map_err(|_| gone())?;
-        let end = format!("/{}", peer.cgroup);
-        if !groups.lines().any(|line| line.ends_with(&end)) {
+        let own = |name: &str| {
+            let rest = name.strip_prefix(&peer.cgroup);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        if !groups.lines().filter_map(|line| line.rsplit('/').next()).any(own) {
             return Err(gone());
         }
         // It lives, so the number was its own all the time.

@@ -166,7 +166,7 @@ pub struct WindowSize {
 pub struct Peer {
     /// Its process id on the host.
     pub pid: u32,
-    /// The last component of its cgroup's path, by which a number that is somebody else's by now is told; empty: not checked.
+    /// The last component of its cgroup's path, as far as the first `-` at least, by which a number that is somebody else's by now is told; empty: not checked.
     pub cgroup: String,
 }
 

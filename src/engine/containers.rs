@@ -167,6 +167,7 @@ impl Engine {
             guest_memory: Some(self.guest_memory()),
             own_process: false,
             scratch: self.run_dir(&container.id),
+            group_parent: container.host.cgroup_parent.clone(),
             runtime: container.executor.runtime.clone(),
         })?;
         let runtime = tokio::runtime::Builder::new_current_thread()

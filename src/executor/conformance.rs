@@ -498,6 +498,7 @@ mod tests {
                 guest_memory: None,
                 own_process: false,
                 scratch: "scratch".into(),
+                group_parent: String::new(),
                 runtime: None,
             })
         }

@@ -250,6 +250,8 @@ pub struct Settings {
     pub own_process: bool,
     /// The container's own directory ([`Create::scratch`]), which may be gone when a task is swept.
     pub scratch: PathBuf,
+    /// Where the user wants its limits to be kept (`--cgroup-parent`); empty: wherever the executor keeps them.
+    pub group_parent: String,
     /// The installed program that the executor drives, if it drives one.
     pub runtime: Option<OciRuntime>,
 }

@@ -103,7 +103,7 @@ pub struct HostConfig {
     pub userns: UserNamespace,
     /// The host's ids that its own user namespace has; given when the container is made.
     pub ids: Option<HostIds>,
-    /// `--cgroup-parent`, without slash in front; empty is the engine's own.
+    /// `--cgroup-parent` as given, which [`super::GroupParent`] reads; empty is the engine's own.
     pub cgroup_parent: String,
     /// `--stop-timeout` in seconds; negative waits for ever, `None` is 10.
     pub stop_timeout: Option<i64>,

@@ -7,6 +7,7 @@
 mod container;
 mod digest;
 mod event;
+mod group;
 mod host;
 mod id;
 mod image;
@@ -23,6 +24,7 @@ pub use container::{
 };
 pub use digest::{Digest, DigestError};
 pub use event::{Event, EventType};
+pub use group::{GroupParent, GroupParentError};
 pub use host::{
     DeviceMapping, HostConfig, HostIds, LogConfig, LogDriver, Mount, MountSource, NamespaceMode, NetworkMode,
     Propagation, Resources, RestartPolicy, SeccompChoice, Security, Ulimit, UserNamespace,

@@ -69,6 +69,12 @@ pub(super) fn challenged(headers: &HeaderMap) -> Option<Challenge> {
     if all.is_empty() { None } else { Some(all.swap_remove(bearer.unwrap_or(0))) }
 }
 
+/// Whether an answer says that the token was a good one, and what it allows too little.
+pub(super) fn denies_for_good(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    all.any(|text| text.contains("insufficient_scope"))
+}
+
 /// What is sent as `Authorization`, and until when.
 #[derive(Debug, Clone)]
 pub(super) struct Pass {

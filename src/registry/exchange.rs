@@ -17,12 +17,14 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio_util::bytes::Bytes;
 
 use super::RegistryError;
-use super::auth::challenged;
+use super::auth::{challenged, denies_for_good};
 use super::client::Client;
 use super::throttle::Throttle;
 use crate::reference::DEFAULT_REGISTRY;
 
 const REDIRECTS: usize = 5;
+/// How often a request that is refused fetches another token.
+const RENEWALS: u32 = 6;
 /// How often a small request is made, all in all.
 pub(super) const ATTEMPTS: u32 = 4;
 /// Seconds that a registry may make us wait with `Retry-After` before it is told to the user instead.
@@ -109,24 +111,40 @@ impl Client {
         if plain { "http" } else { "https" }
     }
 
-    /// One request; if the registry demands it, once more with what lets us in.
+    /// One request; if the registry demands it, again with what lets us in. A token that is good for few requests may be used
+    /// up by others before this one gets its turn: then it is asked for once more, unless the registry says that another
+    /// token of this kind would not do (RFC 6750, 3.1).
     pub(super) async fn request(&self, access: &Access<'_>, call: &Call) -> Result<Response, RegistryError> {
         let mut call = call.clone();
-        let pass = self.pass(access.host, &access.scope);
-        let header = |pass: &super::auth::Pass| pass.value().map(|value| (AUTHORIZATION, value));
         let bare = call.headers.len();
-        call.headers.extend(pass.as_ref().and_then(header));
-        let response = self.follow(access.host, &call).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+        let mut pass = self.pass(access.host, &access.scope);
+        let mut attempt = 0;
+        loop {
+            call.headers.truncate(bare);
+            call.headers
+                .extend(pass.as_ref().and_then(super::auth::Pass::value).map(|it| (AUTHORIZATION, it)));
+            let response = self.follow(access.host, &call).await?;
+            if response.status() != StatusCode::UNAUTHORIZED
+                || attempt == RENEWALS
+                || (attempt > 0 && denies_for_good(response.headers()))
+            {
+                return Ok(response);
+            }
+            let Some(challenge) = challenged(response.headers()) else { return Ok(response) };
+            let admitted = self.admit(
+                access.host,
+                &access.scope,
+                access.repository,
+                challenge,
+                &call.home,
+                pass.as_ref(),
+            );
+            match admitted.await? {
+                Some(fresh) => pass = Some(fresh),
+                None => return Ok(response),
+            }
+            attempt += 1;
         }
-        let Some(challenge) = challenged(response.headers()) else { return Ok(response) };
-        let admitted =
-            self.admit(access.host, &access.scope, access.repository, challenge, &call.home, pass.as_ref());
-        let Some(pass) = admitted.await? else { return Ok(response) };
-        call.headers.truncate(bare);
-        call.headers.extend(header(&pass));
-        self.follow(access.host, &call).await
     }
 
     /// The same again while what goes wrong passes.

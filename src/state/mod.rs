@@ -45,6 +45,13 @@ pub use leases::{Abandoned, Content, LeaseId};
 pub use neighbours::{Neighbour, Neighbourhood};
 pub use usage::ImageUse;
 
+/// How long the journal may be before a command that wrote moves it into the database, in bytes. Whoever opens a database that
+/// nobody else has open reads the whole journal first, so its length is paid at every command.
+const JOURNAL: u64 = 1 << 20;
+
+/// How long it may be when a supervisor ends, for which nobody waits, in bytes.
+const SETTLED: u64 = 256 << 10;
+
 /// How long a writer waits for another before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,23 +89,35 @@ impl Database {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves what the journal holds into the database. Whoever opens a database that nobody else has open reads the whole
-    /// journal first, so a short one keeps commands quick; moving it waits for the disk, so nobody should wait for this.
+    /// Moves what the journal holds into the database, if that is worth it. It waits for the disk, so nobody should wait for
+    /// this.
+    pub fn settle(&self) {
+        self.shorten(&self.lock(), SETTLED);
+    }
+
+    /// Moves a journal that is longer into the database, and empties it. `SQLite` does the first by itself, but begins the
+    /// journal anew only in a process that saw it moved: short commands, each alone, would let it grow without end.
     ///
-    /// A journal that was moved is emptied as well: how much of it was moved is forgotten with the last process that has the
-    /// database open, and the next one would read all of it again and write behind it. That is done only where nobody is in the
-    /// way; who writes meanwhile waits for a truncation and not for a disk.
-    pub fn settle(&self) -> Result<(), StateError> {
-        self.read("settle its journal", |c| {
-            let moved = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?);
-            if c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], moved)? {
-                c.busy_timeout(Duration::ZERO)?;
-                let emptied = c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-                c.busy_timeout(BUSY_TIMEOUT)?;
-                emptied?;
-            }
-            Ok(())
-        })
+    /// Nothing is lost if this fails, or if another process reads the journal: the next writer tries again.
+    fn shorten(&self, connection: &Connection, above: u64) {
+        let length =
+            std::fs::metadata(self.root.join("metadata.db-wal")).map_or(0, |metadata| metadata.len());
+        if length <= above {
+            return;
+        }
+        // The first waits for the disk while others write; the second has nothing left to move, and keeps them for a moment.
+        let step = |mode: &str| {
+            connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))
+        };
+        let moved: rusqlite::Result<bool> = connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| step("PASSIVE"))
+            .and_then(|_: bool| step("TRUNCATE"));
+        let restored = connection.busy_timeout(BUSY_TIMEOUT);
+        match moved.and_then(|busy| restored.map(|()| busy)) {
+            Ok(busy) => tracing::trace!(length, busy, "shortened the journal"),
+            Err(error) => tracing::debug!(length, %error, "the journal stays as long as it is"),
+        }
     }
 
     /// Reads, in one statement each.
@@ -129,7 +148,9 @@ impl Database {
             transaction.commit()?;
             Ok(value)
         };
-        run().map_err(|failure| failure.named(action))
+        let value = run().map_err(|failure| failure.named(action))?;
+        self.shorten(&connection, JOURNAL);
+        Ok(value)
     }
 }
 

@@ -8,11 +8,17 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+#[cfg(not(windows))]
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SupervisorError;
 
 const NAME: &str = "lock";
+
+/// Tells apart what one process removes.
+#[cfg(not(windows))]
+static TURN: AtomicU64 = AtomicU64::new(0);
 
 /// How long a supervisor waits for commands that hold the lock.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +61,35 @@ fn open(run: &Path) -> Result<File, SupervisorError> {
     })
 }
 
+/// Makes a run directory, or finds it. One that goes away meanwhile is "there" for the first look and no directory for the second.
+fn make(run: &Path) -> std::io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match std::fs::create_dir_all(run) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && Instant::now() < end => {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether an open file is the one that is at the path now.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), path.metadata()) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Whether an open file is the one that is at the path now. What is open cannot be removed on Windows.
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
 impl Liveness {
     /// Takes the lock as a supervisor. A command that looks at it, or claims it to change something, holds it for moments:
     /// this waits for those, and not for another supervisor, which is [`SupervisorError::Taken`].
@@ -75,7 +110,7 @@ impl Liveness {
             }
         }
         // A removal may have had the lock before: then this file is nobody's any more.
-        if !path.exists() {
+        if !is_at(&file, &path) {
             return Err(SupervisorError::Removed);
         }
         let noted = holder_path(run);
@@ -86,10 +121,20 @@ impl Liveness {
 
     /// Takes the lock if no supervisor has it; makes the run directory if a reboot took it.
     pub fn try_claim(run: &Path) -> Result<Claim, SupervisorError> {
-        std::fs::create_dir_all(run).map_err(SupervisorError::file("making", run))?;
-        let file = open(run)?;
-        match file.try_lock() {
-            Ok(()) => {
+        let file = loop {
+            make(run).map_err(SupervisorError::file("making", run))?;
+            let file = match open(run) {
+                Err(SupervisorError::Removed) => continue,
+                file => file?,
+            };
+            match file.try_lock() {
+                // Whoever had it before may have removed it: then this file is nobody's any more.
+                Ok(()) if !is_at(&file, &lock_path(run)) => {}
+                outcome => break outcome.map(|()| file),
+            }
+        };
+        match file {
+            Ok(file) => {
                 // What a supervisor that died wrote there must not be taken for one that lives.
                 let noted = holder_path(run);
                 if noted.metadata().is_ok_and(|metadata| metadata.len() > 0) {
@@ -110,7 +155,8 @@ impl Liveness {
 #[cfg(not(windows))]
 pub fn forget(run: &Path) -> std::io::Result<()> {
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let gone = run.with_file_name(format!("gone-{name}-{}", std::process::id()));
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let gone = run.with_file_name(format!("gone-{name}-{}-{turn}", std::process::id()));
     match std::fs::rename(run, &gone) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -151,6 +197,30 @@ pub fn is_alive(run: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_claim_is_had_while_others_take_the_directory_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        std::thread::scope(|scope| {
+            let hands: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..500 {
+                            match Liveness::try_claim(&run) {
+                                Ok(Claim::Free(_claim)) => forget(&run).unwrap(),
+                                Ok(Claim::Held) | Err(SupervisorError::Removed) => {}
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for hand in hands {
+                hand.join().unwrap();
+            }
+        });
+    }
 
     #[test]
     fn the_lock_tells_who_lives() {

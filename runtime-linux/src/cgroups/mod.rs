@@ -38,6 +38,9 @@ pub enum CgroupError {
     /// A process did not die, or the kernel kept the cgroup busy.
     #[error("cgroup `{0}` is still in use")]
     Busy(PathBuf),
+    /// Of v2: no group can be below one that has processes and controllers.
+    #[error("cgroup `{0}` has processes of its own, so that there can be no container below it")]
+    Occupied(PathBuf),
     /// The path leads upwards or is empty.
     #[error("cgroup path `{0}` is not below the hierarchy")]
     Path(String),

@@ -34,6 +34,9 @@ fn enable(cgroup: &Cgroup) -> Result<(), CgroupError> {
                     }
                     write(&path, &value)?;
                 }
+                Err(CgroupError::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => {
+                    return Err(CgroupError::Occupied(dir));
+                }
                 // Above what is delegated to us nothing can be switched on; a limit that lacks its file will say so.
                 Err(CgroupError::Io { source, .. })
                     if crate::userns::inside()

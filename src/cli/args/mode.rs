@@ -1,7 +1,7 @@
-//! `--pid`, `--ipc`, `--uts`, `--cgroupns`, `--userns`.
+//! `--pid`, `--ipc`, `--uts`, `--cgroupns`, `--userns`, `--cgroup-parent`.
 
 use super::refused::Refused;
-use crate::model::{NamespaceMode, UserNamespace};
+use crate::model::{GroupParent, NamespaceMode, UserNamespace};
 
 fn of_container(text: &str) -> Option<NamespaceMode> {
     let name = text.strip_prefix("container:").filter(|name| !name.is_empty())?;
@@ -44,6 +44,11 @@ pub fn cgroup(text: &str) -> Result<NamespaceMode, Refused> {
         "host" => Ok(NamespaceMode::Host),
         _ => Err(Refused::text("--cgroupns: invalid CGROUP mode")),
     }
+}
+
+/// `--cgroup-parent`, kept as given.
+pub fn cgroup_parent(text: &str) -> Result<String, Refused> {
+    GroupParent::parse(text).map(|_| text.to_owned()).map_err(|error| Refused::text(error.to_string()))
 }
 
 /// `--userns`; `auto` is podman's.

@@ -500,12 +500,8 @@ impl Flags {
             uts: modes(&self.uts, mode::uts)?,
             cgroupns: modes(&self.cgroupns, mode::cgroup)?,
             userns: mode::user(self.userns.as_deref().unwrap_or_default()).map_err(Fault::value)?,
-            cgroup_parent: self
-                .cgroup_parent
-                .as_deref()
-                .unwrap_or_default()
-                .trim_start_matches('/')
-                .to_owned(),
+            cgroup_parent: mode::cgroup_parent(self.cgroup_parent.as_deref().unwrap_or_default())
+                .map_err(Fault::value)?,
             stop_timeout: self.stop_timeout,
             fuel: self.fuel.filter(|fuel| *fuel > 0),
             annotations: supervise::map(&self.annotation),

@@ -121,7 +121,7 @@ fn flags_of_docker_become_the_host_side() {
     assert_eq!((host.cap_add.join(","), host.cap_drop.join(",")), ("NET_ADMIN".into(), "ALL".into()));
     let targets: Vec<_> = host.mounts.iter().map(|mount| mount.target.as_str()).collect();
     assert_eq!(targets, ["/x", "/m", "/t", "/anon"]);
-    assert_eq!((host.binds.join(","), host.cgroup_parent.as_str()), ("/tmp:/x:ro".into(), "a"));
+    assert_eq!((host.binds.join(","), host.cgroup_parent.as_str()), ("/tmp:/x:ro".into(), "/a"));
     assert_eq!(host.restart, crate::model::RestartPolicy::OnFailure(3));
     assert_eq!(host.stop_timeout, Some(-1));
     assert_eq!(options.wishes.exposed_ports, ["80/tcp", "81/tcp"]);

@@ -3,7 +3,7 @@
 use runtime_linux::{IdMappings, Plan, cgroups, userns};
 
 use crate::executor::ExecError;
-use crate::model::{ErrorKind, Resources};
+use crate::model::{ErrorKind, HostConfig, Resources};
 
 /// Limits were asked for where none can be set.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ struct NoControlGroup {
 }
 
 /// Adapts a plan to what is possible in the namespace of this process. For root one look at `/proc`.
-pub(super) fn adapt(plan: &mut Plan, resources: &Resources) -> Result<(), ExecError> {
+pub(super) fn adapt(plan: &mut Plan, host: &HostConfig) -> Result<(), ExecError> {
     if !userns::inside() {
         return Ok(());
     }
@@ -26,7 +26,7 @@ pub(super) fn adapt(plan: &mut Plan, resources: &Resources) -> Result<(), ExecEr
     })?;
     plan.inside = Some(ids);
     if cgroups::base().is_none() {
-        without_control_group(plan, resources)?;
+        without_control_group(plan, host)?;
     }
     Ok(())
 }
@@ -51,8 +51,11 @@ pub(super) fn processes(first: u32) -> Vec<u32> {
     names.filter(|name| space(name).as_ref() == Some(&wanted)).filter_map(|name| name.parse().ok()).collect()
 }
 
-fn without_control_group(plan: &mut Plan, resources: &Resources) -> Result<(), ExecError> {
-    let wanted = limits(resources);
+fn without_control_group(plan: &mut Plan, host: &HostConfig) -> Result<(), ExecError> {
+    let mut wanted = limits(&host.resources);
+    if !host.cgroup_parent.is_empty() {
+        wanted.push("--cgroup-parent");
+    }
     if !wanted.is_empty() {
         let refusal = NoControlGroup { wanted };
         return Err(ExecError::failed(ErrorKind::Unsupported, "limiting the container", refusal));
@@ -98,15 +101,19 @@ mod tests {
         let mut plan = Plan::new(Root::Directory("/r".into()), vec!["x".into()]);
         plan.cgroup = Some(CgroupPlan { path: "umiak/x".into(), limits: Limits::default() });
         let wished = Resources { memory: Some(1), nano_cpus: Some(1), ..Resources::default() };
+        let host = |resources| HostConfig { resources, ..HostConfig::default() };
+        let wished = HostConfig { cgroup_parent: "x".into(), ..host(wished) };
         let error = without_control_group(&mut plan, &wished).unwrap_err();
         let text = std::error::Error::source(&error).unwrap().to_string();
         assert!(
-            text.starts_with("limits cannot be set without a delegated control group: --memory, --cpus;"),
+            text.starts_with(
+                "limits cannot be set without a delegated control group: --memory, --cpus, --cgroup-parent;"
+            ),
             "{text}"
         );
         // No limit is no wish.
         let none = Resources { pids_limit: Some(-1), cpu_shares: Some(0), ..Resources::default() };
-        without_control_group(&mut plan, &none).unwrap();
+        without_control_group(&mut plan, &host(none)).unwrap();
         assert_eq!(plan.cgroup, None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Everything that isolates is in the runtime crate; here is only docker's choice of defaults.
-//! - A container's cgroup is `umiak/<id>`: it can be swept by the id alone, after any crash.
+//! - A container's cgroup can be swept after any crash, by what the crash leaves (see `group`).
 //! - What a failed `create` made is gone when it returns.
 //!
 //! Calls into the runtime block for milliseconds, on purpose: a supervisor has nothing else to do then, and a thread for them
@@ -10,6 +10,7 @@
 
 mod exec;
 mod failure;
+pub(super) mod group;
 mod inside;
 pub(super) mod mounts;
 mod namespaces;
@@ -48,8 +49,7 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
     if !Platform::linux_native().accepts(&workload.platform) {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
-    // What a crash leaves is found by the container's id, in the engine's own parent group alone.
-    let lacking = [Want::CgroupParent, Want::Destinations, Want::Fuel];
+    let lacking = [Want::Destinations, Want::Fuel];
     match workload.wants.iter().find(|want| lacking.contains(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),
@@ -61,7 +61,11 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
         let why = runtime_linux::userns::obstacle().unwrap_or("the kernel refuses a user namespace");
         return Err(Refusal::Privilege { executor: NAME, why }.into());
     }
-    Ok(Box::new(Linux { exe: settings.exe.clone() }))
+    Ok(Box::new(Linux {
+        exe: settings.exe.clone(),
+        scratch: settings.scratch.clone(),
+        group_parent: settings.group_parent.clone(),
+    }))
 }
 
 /// The executor.
@@ -69,18 +73,13 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
 struct Linux {
     /// Run again to be init.
     exe: PathBuf,
+    /// Where a container is swept that is not asked for, with its parent group.
+    scratch: PathBuf,
+    group_parent: String,
 }
 
-/// Below what is ours of the hierarchy, which for root is all of it.
-pub(in crate::executor) fn cgroup_path(id: &ContainerId) -> String {
-    match cgroups::base() {
-        Some(base) if !base.is_empty() => format!("{base}/umiak/{id}"),
-        _ => format!("umiak/{id}"),
-    }
-}
-
-fn sweep(id: &ContainerId) -> Result<(), ExecError> {
-    cgroups::sweep(&cgroup_path(id))
+fn sweep(group: &str) -> Result<(), ExecError> {
+    cgroups::sweep(group)
         .map_err(|error| ExecError::failed(ErrorKind::Internal, "removing the container's cgroup", error))
 }
 
@@ -99,10 +98,11 @@ fn streams(stdio: Stdio) -> runtime_linux::Stdio {
 impl Executor for Linux {
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
         let plan = plan::plan(&request)?;
+        let group = plan.cgroup.as_ref().map(|group| group.path.clone());
         match LinuxTask::spawn(&self.exe, plan, streams(request.stdio), &request.id) {
             Ok(task) => Ok(Box::new(task)),
             Err(error) => {
-                if let Err(left) = sweep(&request.id) {
+                if let Some(Err(left)) = group.map(|group| sweep(&group)) {
                     tracing::warn!(id = %request.id, error = %left, "a cgroup is left of a container that was not made");
                 }
                 Err(error)
@@ -111,7 +111,7 @@ impl Executor for Linux {
     }
 
     async fn sweep(&self, id: &ContainerId) -> Result<(), ExecError> {
-        sweep(id)
+        sweep(&group::path(&self.group_parent, &self.scratch, id)?)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
             let workload =
                 Workload { platform, packaging: Packaging::Image, program: None, wants: Vec::new() };
             assert_eq!(admit(&workload).is_ok(), taken, "{}", workload.platform);
-            let workload = Workload { wants: vec![Want::CgroupParent], ..workload };
+            let workload = Workload { wants: vec![Want::Fuel], ..workload };
             assert!(admit(&workload).is_err());
         }
     }

@@ -25,7 +25,7 @@ enum NamespaceError {
 }
 
 /// The other container's first process. The supervisor is told its number; that it is still the container's is told by the name
-/// of its control group, which is the container's id.
+/// of its control group, which begins with the container's id.
 fn peer(container: &str, pid: Option<u32>) -> Result<Peer, ExecError> {
     let pid = pid.ok_or_else(|| {
         let error = NamespaceError::NotRunning { container: container.to_owned() };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runtime_linux::{CgroupPlan, Mount, Plan, Propagation};
 
-use super::cgroup_path;
+use super::group;
 use crate::executor::{Create, ExecError, Process, Root, Stdio, WindowSize};
 use crate::model::ErrorKind;
 
@@ -33,12 +33,15 @@ pub(in crate::executor) fn plan(request: &Create) -> Result<Plan, ExecError> {
     }
     plan.mounts = super::mounts::all(name_files(request)?, &request.mounts);
     let limits = super::resources::limits(&request.host.resources)?;
-    plan.cgroup = Some(CgroupPlan { path: cgroup_path(&request.id), limits });
+    plan.cgroup = Some(CgroupPlan {
+        path: group::path(&request.host.cgroup_parent, &request.scratch, &request.id)?,
+        limits,
+    });
     if let Some(ids) = request.host.ids {
         let range = |outside| vec![runtime_linux::IdRange { inside: 0, outside, count: ids.count }];
         plan.user_namespace = Some(runtime_linux::IdMappings { uids: range(ids.uid), gids: range(ids.gid) });
     }
-    super::inside::adapt(&mut plan, &request.host.resources)?;
+    super::inside::adapt(&mut plan, &request.host)?;
     Ok(plan)
 }
 
@@ -145,7 +148,7 @@ mod tests {
         assert_eq!((plan.user.as_str(), plan.cwd.as_str(), plan.hostname.as_str()), ("www", "/work", "boat"));
         assert_eq!(plan.network, runtime_linux::Network::None);
         assert_eq!(plan.terminal, Some(runtime_linux::WindowSize { rows: 5, cols: 6 }));
-        assert_eq!(plan.cgroup.unwrap().path, format!("umiak/{}", "07".repeat(32)));
+        assert!(plan.cgroup.unwrap().path.starts_with(&format!("umiak/{}-", "07".repeat(32))));
         assert!(!plan.capabilities.is_empty() && !plan.masked_paths.is_empty() && !plan.privileged);
         let hosts = std::fs::read_to_string(dir.path().join("hosts")).unwrap();
         assert_eq!(hosts, "127.0.0.1 here\n");

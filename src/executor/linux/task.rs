@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::failure::not_created;
 use super::process::Process;
-use super::{cgroup_path, sweep};
+use super::sweep;
 use crate::executor::{Exec, ExecError, Exit, Limits, Pause, Task, Terminal, Usage, WindowSize, drop_later};
 use crate::model::{ContainerId, ErrorKind};
 
@@ -28,7 +28,7 @@ pub(super) struct LinuxTask {
     pub(super) exe: PathBuf,
     /// How the first process was run, for those that come later.
     pub(super) plan: Plan,
-    /// Path of its control group.
+    /// Path of its control group; of none where it has none.
     pub(super) cgroup: String,
     /// It is paused, or about to be.
     pub(super) frozen: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ impl LinuxTask {
             let error = std::io::Error::from(error);
             ExecError::failed(ErrorKind::Unavailable, "watching the container's process", error)
         })?;
-        let cgroup = plan.cgroup.as_ref().map_or_else(|| cgroup_path(id), |cgroup| cgroup.path.clone());
+        let cgroup = plan.cgroup.as_ref().map_or_else(|| format!("umiak/{id}"), |cgroup| cgroup.path.clone());
         let (id, exe, frozen) = (id.clone(), exe.to_owned(), Arc::default());
         Ok(LinuxTask { id, process, terminal, root, exe, plan, cgroup, frozen })
     }
@@ -117,10 +117,10 @@ impl Task for LinuxTask {
             Err(ExecError::NotRunning) => {}
             Err(error) => return Err(error),
         }
-        let Self { id, process, root, .. } = *self;
+        let Self { process, root, cgroup, .. } = *self;
         drop(process);
         drop_later(root);
-        sweep(&id)
+        sweep(&cgroup)
     }
 
     fn terminal(&self) -> Option<&dyn Terminal> {

@@ -41,6 +41,8 @@ pub(super) struct Runtime {
     /// The bundle's directory.
     pub(super) home: PathBuf,
     pub(super) id: ContainerId,
+    /// The path of its control group.
+    pub(super) group: String,
 }
 
 /// The standard streams of a command, which are what a new process inherits.
@@ -52,8 +54,8 @@ pub(super) struct Streams {
 }
 
 impl Runtime {
-    pub(super) fn new(program: &OciRuntime, home: &Path, id: &ContainerId) -> Self {
-        Self { program: program.clone(), home: home.to_owned(), id: id.clone() }
+    pub(super) fn new(program: &OciRuntime, home: &Path, id: &ContainerId, group: String) -> Self {
+        Self { program: program.clone(), home: home.to_owned(), id: id.clone(), group }
     }
 
     /// Where a file of the bundle is.

@@ -10,7 +10,7 @@
 //! - The root is an overlay that the supervisor holds as a descriptor. It is mounted in a mount namespace that lasts as long as
 //!   one command of the runtime, so a crash leaves no mount on the host.
 //! - The runtime's state is below the container's run directory, and its control group is the one that ours would be: a crash
-//!   is swept by the id, with the runtime or, when that is gone or fails, without it.
+//!   is swept with the runtime or, when that is gone or fails, without it.
 //! - What the runtime says when it fails is what the user reads.
 //!
 //! Why not by the runtime's library or by containerd's shim: the command line is the one interface that all of them share.
@@ -43,7 +43,7 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
     if !Platform::linux_native().accepts(&workload.platform) {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
-    let missing = [Want::Init, Want::UserNamespace, Want::CgroupParent];
+    let missing = [Want::Init, Want::UserNamespace];
     match workload.wants.iter().find(|want| missing.contains(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),
@@ -58,7 +58,11 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
     let Some(runtime) = settings.runtime.clone() else {
         return Err(ExecError::failed(ErrorKind::Internal, "choosing the runtime", NoRuntime));
     };
-    Ok(Box::new(Oci { runtime, scratch: settings.scratch.clone() }))
+    Ok(Box::new(Oci {
+        runtime,
+        scratch: settings.scratch.clone(),
+        group_parent: settings.group_parent.clone(),
+    }))
 }
 
 /// The record names none.
@@ -87,19 +91,22 @@ struct Oci {
     /// Where a container is swept that is not asked for: its own directory, as in the request that made it. Everything that is
     /// the runtime's (bundle, state, log) is in `oci` below that.
     scratch: PathBuf,
+    /// Of that container, the parent of its control group.
+    group_parent: String,
 }
 
 impl Oci {
-    fn runtime(&self, home: &Path, id: &ContainerId) -> Runtime {
-        Runtime::new(&self.runtime, &home.join("oci"), id)
+    fn runtime(&self, scratch: &Path, parent: &str, id: &ContainerId) -> Result<Runtime, ExecError> {
+        let group = linux::group::path(parent, scratch, id)?;
+        Ok(Runtime::new(&self.runtime, &scratch.join("oci"), id, group))
     }
 }
 
 /// Removes what there is of a container: by the runtime, then whatever that left.
 fn sweep(runtime: &Runtime) -> Result<(), ExecError> {
-    let group = linux::cgroup_path(&runtime.id);
+    let group = &runtime.group;
     // A frozen or hanging process would hold the runtime up.
-    let killed = cgroups::Cgroup::open(&group).and_then(|cgroup| cgroup.kill_all());
+    let killed = cgroups::Cgroup::open(group).and_then(|cgroup| cgroup.kill_all());
     if let Err(error) = killed {
         tracing::debug!(id = %runtime.id, %error, "killing what is left of a container");
     }
@@ -111,14 +118,14 @@ fn sweep(runtime: &Runtime) -> Result<(), ExecError> {
         std::fs::remove_dir_all(&runtime.home)
             .map_err(file_error("removing the runtime's files", &runtime.home))?;
     }
-    cgroups::sweep(&group)
+    cgroups::sweep(group)
         .map_err(|error| ExecError::failed(ErrorKind::Internal, "removing the container's cgroup", error))
 }
 
 #[async_trait]
 impl Executor for Oci {
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
-        let runtime = self.runtime(&request.scratch, &request.id);
+        let runtime = self.runtime(&request.scratch, &request.host.cgroup_parent, &request.id)?;
         let task = command::aside(move || {
             task::create(runtime.clone(), request).inspect_err(|_| {
                 if let Err(left) = sweep(&runtime) {
@@ -133,7 +140,7 @@ impl Executor for Oci {
     }
 
     async fn sweep(&self, id: &ContainerId) -> Result<(), ExecError> {
-        let runtime = self.runtime(&self.scratch, id);
+        let runtime = self.runtime(&self.scratch, &self.group_parent, id)?;
         command::aside(move || sweep(&runtime)).await
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Made {
 impl Made {
     pub(super) fn watch(self) -> Result<OciTask, ExecError> {
         let Self { runtime, plan, child, terminal, root } = self;
-        let group = linux::cgroup_path(&runtime.id);
+        let group = runtime.group.clone();
         Ok(OciTask {
             runtime,
             plan,
@@ -90,7 +90,7 @@ pub(super) fn create(runtime: Runtime, request: Create) -> Result<Made, ExecErro
             seccomp: filter.as_ref(),
             joined: &paths,
             shm: Some(&shm),
-            group: &linux::cgroup_path(&runtime.id),
+            group: &runtime.group,
         },
     );
     write(&runtime, "config.json", &config)?;

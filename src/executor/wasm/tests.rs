@@ -168,6 +168,7 @@ impl Subject for Wasi {
             guest_memory: None,
             own_process: false,
             scratch: self.dir.path().to_owned(),
+            group_parent: String::new(),
             runtime: None,
         })
     }

@@ -232,6 +232,7 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
         guest_memory: launch.guest_memory,
         own_process: true,
         scratch: launch.run.clone(),
+        group_parent: launch.container.host.cgroup_parent.clone(),
         runtime: launch.container.executor.runtime.clone(),
     };
     let name = launch.container.executor.name.as_str();

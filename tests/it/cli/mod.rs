@@ -7,6 +7,7 @@ mod crash;
 mod events;
 mod faults;
 mod flags;
+mod groups;
 mod health;
 mod images;
 mod lifecycle;

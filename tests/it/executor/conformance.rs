@@ -52,11 +52,13 @@ impl Linux {
             std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|entry| entry.path());
         let roots: Vec<PathBuf> = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).collect();
         let ids = self.ids.lock().expect("no panic");
-        let below = |id: &ContainerId| {
-            let path = format!("umiak/{id}");
-            roots.iter().map(|root| root.join(&path)).filter(|path| path.exists()).collect::<Vec<_>>()
-        };
-        ids.iter().flat_map(below).collect()
+        let groups = roots.iter().filter_map(|root| std::fs::read_dir(root.join("umiak")).ok()).flatten();
+        let of = |name: &str| ids.iter().any(|id| name.starts_with(id.as_str()));
+        groups
+            .flatten()
+            .map(|group| group.path())
+            .filter(|path| of(&path.file_name().expect("a name").to_string_lossy()))
+            .collect()
     }
 }
 
@@ -88,6 +90,7 @@ impl Subject for Linux {
             guest_memory: None,
             own_process: false,
             scratch: "scratch".into(),
+            group_parent: String::new(),
             runtime: None,
         })
     }

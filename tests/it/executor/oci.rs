@@ -30,6 +30,7 @@ impl Subject for Oci {
             guest_memory: None,
             own_process: false,
             scratch: self.linux.dir().join("nobody"),
+            group_parent: String::new(),
             runtime: Some(self.runtime.clone()),
         })
     }

@@ -21,11 +21,6 @@ fn a_push_gets_through_what_passes() {
         let name = format!("{}/{case}", depot.address());
         let made = have(&host, &name, 3_000_000);
         depot.asked();
-        if case == "expiring" {
-            // One at a time: of several that share a token good for two requests, one may never get its turn.
-            let config = "default-network = \"none\"\n[push]\nparallel = 1\n";
-            std::fs::write(host.dir().join(".config/umiak/config.toml"), config).expect("a configuration");
-        }
         depot.trouble(trouble);
         host.umiak(&["push", &name]).exits(0);
         depot.behave();

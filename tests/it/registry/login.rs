@@ -190,9 +190,6 @@ fn an_identity_token_is_kept_in_the_passwords_place() {
     let (host, depot) = (Host::new(), Depot::new());
     let name = format!("{}/x", depot.address());
     have(&host, &name, 10);
-    // One upload at a time: of several that share a token good for two requests, one may never get its turn.
-    let one = "default-network = \"none\"\n[push]\nparallel = 1\n";
-    std::fs::write(host.dir().join(".config/umiak/config.toml"), one).expect("a configuration");
     depot.trouble(Trouble::Tokens(2));
     depot.trouble(Trouble::Identity);
     login(&host, &depot.address());

@@ -239,7 +239,8 @@ impl Host {
         let mut left: Vec<String> = self.processes().into_iter().map(|(_, what)| what).collect();
         let ids = self.ids.lock().map(|ids| ids.clone()).unwrap_or_default();
         for group in control_groups() {
-            if ids.contains(group.file_name().and_then(|name| name.to_str()).unwrap_or_default()) {
+            let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if ids.contains(name.split('-').next().unwrap_or_default()) {
                 left.push(group.display().to_string());
             }
         }
