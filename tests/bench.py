@@ -420,7 +420,7 @@ def many(bench, runs):
 
 
 def store(bench, runs):
-    """What 1,000 stopped containers in the store cost a new one, and a list of them all."""
+    """What 1,000 stopped containers in the store cost a new one, and lists of 1,000 containers and of 1,000 images."""
     image = f"{bench.registry}/library/busybox:latest"
     run = ["run", "--rm", *SLEEP, image, "true"]
     entrants = []
@@ -430,7 +430,12 @@ def store(bench, runs):
         bench.host.must("sh", "-c", f"seq {count} | xargs -P 4 -I N " + " ".join(ours("create", *SLEEP, image, "true")) + " >/dev/null")
         entrants.append(Entrant(f"umiak, {count} containers in the store" if count else "umiak", bench.host, ours(*run)))
     entrants.append(Entrant("umiak ps -a of 1,000", bench.host, bench.ours("umiak-full", "ps", "-a")))
+    images_of = lambda *a: bench.ours("umiak-images", *a)
+    each = " ".join(images_of("import", "-", "bench:N"))
+    bench.host.must("sh", "-c", f"cd {bench.work} && seq 1000 | xargs -I N sh -c 'echo N >N.txt; tar c N.txt | {each} >/dev/null; rm N.txt'")
+    entrants.append(Entrant("umiak images of 1,000", bench.host, images_of("images")))
     race(entrants, runs, warm_up=3)
+    print(f"- `images` of 1,000: {seconds(entrants[3].median())} (at most 30 ms)")
     print(f"- `ps -a` of 1,000 containers: {seconds(entrants[2].median())} (at most 30 ms)")
     print(f"- `run --rm` with 1,000 stopped: {entrants[1].median() / entrants[0].median():.2f}× of an empty store (at most 1.2×)\n")
     return "`run --rm` beside 1,000 stopped containers", entrants, []

@@ -61,7 +61,7 @@ impl GroupParent {
         if text.len() > DEEPEST {
             return Err(failed("the path is too long"));
         }
-        if !text.contains('/') && text.ends_with(".slice") {
+        if !text.contains('/') && text.strip_suffix(".slice").is_some() {
             return slice(text).map(Self::Relative);
         }
         let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();

@@ -216,7 +216,9 @@ mod tests {
                     })
                 })
                 .collect();
-            hands.into_iter().for_each(|hand| hand.join().unwrap());
+            for hand in hands {
+                hand.join().unwrap();
+            }
         });
     }
 
