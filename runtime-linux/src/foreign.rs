@@ -11,7 +11,7 @@
 //! and paths would be resolved a second time.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -85,6 +85,21 @@ pub fn namespace(peer: &Peer, kind: &str) -> Result<OwnedFd> {
     // It lives, so the number was its own all the time.
     sys::alive(process.as_fd()).at(Step::Join, peer.pid.to_string())?;
     Ok(namespace)
+}
+
+/// A detached mount of what is at `subpath` in a directory of the host, which no link leads out of; `place` becomes what it can be
+/// attached to, a directory or an empty file.
+pub fn part(source: &Path, subpath: &str, recursive: bool, place: &Path) -> Result<OwnedFd> {
+    let (step, subject) = (Step::Source, source.join(subpath).display().to_string());
+    let part = mounts::source_within(source, subpath, recursive).at(step, &subject)?;
+    let made = if mounts::is_directory(&part).at(step, &subject)? {
+        std::fs::create_dir(place)
+    } else {
+        std::fs::write(place, "")
+    };
+    let code = |error: std::io::Error| Cause::Errno(error.raw_os_error().unwrap_or(libc::EIO));
+    made.map_err(|error| InitFailure::new(step, place.display().to_string(), code(error)))?;
+    Ok(part)
 }
 
 /// Who `user` (see [`crate::Plan::user`]) is in a root directory, with the additional groups.

@@ -150,6 +150,23 @@ pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> std::result::Result
     move_mount(mount, "", target, "", flags)
 }
 
+/// The same of what is at `subpath` in it. Looked up once: the copy is of what the descriptor shows, whoever changes names meanwhile.
+pub(crate) fn source_within(
+    path: &std::path::Path,
+    subpath: &str,
+    recursive: bool,
+) -> std::result::Result<OwnedFd, Errno> {
+    if subpath.is_empty() {
+        return source(path, recursive);
+    }
+    let base = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let open = || openat2(&base, subpath, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within);
+    // Somebody renamed something in the middle of a `..`, and the kernel would not decide: few times in a row.
+    let found = (0..100).map(|_| open()).find(|found| !matches!(found, Err(Errno::AGAIN)));
+    copy(found.unwrap_or(Err(Errno::AGAIN))?, recursive)
+}
+
 /// Opens a detached copy of a host path: for bind mounts, before the host's tree goes.
 pub(crate) fn source(path: &std::path::Path, recursive: bool) -> std::result::Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -231,12 +231,18 @@ pub enum Network {
 /// How mounts made later travel between the container's mount and its source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Propagation {
-    /// Not at all.
+    /// Not at all, nor those of the mounts below.
     #[default]
+    Rprivate,
+    /// Not at all; into the mounts below, if there are any, from the host.
     Private,
     /// From the host into the container.
+    Rslave,
+    /// The same: what is below a mount that only receives does not send either.
     Slave,
-    /// Both ways, when the source is shared on the host.
+    /// Both ways, the mounts below included, which are shared with others of the container at least.
+    Rshared,
+    /// Both ways, when the source is shared on the host; the mounts below stay what they are there.
     Shared,
 }
 
@@ -247,6 +253,9 @@ pub enum Mount {
     Bind {
         /// Absolute path on the host.
         source: PathBuf,
+        /// What of it is mounted, looked up once and within it: no link leads out. Empty: all of it.
+        #[serde(default)]
+        subpath: String,
         /// Path in the container.
         target: String,
         /// Read-only, including the mounts below it when recursive.

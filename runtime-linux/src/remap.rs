@@ -140,8 +140,20 @@ fn namespace(ids: &IdMappings) -> Result<OwnedFd> {
 
 /// A detached copy of a tree in which the ids are those of the namespace.
 pub(crate) fn mapped(path: &Path, recursive: bool, space: &OwnedFd, step: Step) -> Result<OwnedFd> {
-    let subject = path.display().to_string();
-    let mount = mounts::source(path, recursive).at(step, &subject)?;
+    mapped_within(path, "", recursive, space, step)
+}
+
+/// The same of what is at `subpath` in it.
+pub(crate) fn mapped_within(
+    path: &Path,
+    subpath: &str,
+    recursive: bool,
+    space: &OwnedFd,
+    step: Step,
+) -> Result<OwnedFd> {
+    let subject = if subpath.is_empty() { path.to_owned() } else { path.join(subpath) };
+    let subject = subject.display().to_string();
+    let mount = mounts::source_within(path, subpath, recursive).at(step, &subject)?;
     match sys::mount_idmap(&mount, space, recursive) {
         Err(Errno::INVAL) => {
             let why = "its file system, or one mounted below it, cannot show ids mapped (idmapped mounts)";

@@ -26,25 +26,35 @@ const STRICT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 /// A terminal: the host's end and the process's.
 pub(crate) type Pair = (OwnedFd, OwnedFd);
 
-fn propagate(propagation: Propagation) -> u64 {
-    match propagation {
-        Propagation::Private => 1 << 18,
-        Propagation::Slave => 1 << 19,
-        Propagation::Shared => 1 << 20,
-    }
+const PRIVATE: u64 = 1 << 18;
+const SLAVE: u64 = 1 << 19;
+const SHARED: u64 = 1 << 20;
+
+/// Settles how mounts travel to and from a copy of a tree. In a fresh copy everything is what it is on the host, so what is
+/// shared there would hand the container's mounts out: first everything only receives, unless sharing was asked for.
+fn propagate(copy: &OwnedFd, propagation: Propagation, recursive: bool) -> rustix::io::Result<()> {
+    let steps: &[(u64, bool)] = match propagation {
+        Propagation::Rprivate => &[(PRIVATE, true)],
+        Propagation::Private if recursive => &[(SLAVE, true), (PRIVATE, false)],
+        Propagation::Private => &[(PRIVATE, false)],
+        Propagation::Rslave | Propagation::Slave => &[(SLAVE, true)],
+        Propagation::Rshared => &[(SHARED, true)],
+        Propagation::Shared => &[(SHARED, false)],
+    };
+    steps.iter().try_for_each(|(kind, all)| crate::sys::mount_setattr(copy, 0, *kind, *all && recursive))
 }
 
 /// Opens the sources of the bind mounts, one for each mount; with the ids of a user namespace where there is one.
 pub(crate) fn sources(mounts: &[Mount], space: Option<&OwnedFd>) -> Result<Vec<Option<OwnedFd>>> {
     let open = |mount: &Mount| match mount {
-        Mount::Bind { source, recursive, read_only, propagation, .. } => {
-            let subject = source.display().to_string();
+        Mount::Bind { source, subpath, recursive, read_only, propagation, .. } => {
+            let subject = if subpath.is_empty() { source.clone() } else { source.join(subpath) };
+            let subject = subject.display().to_string();
             let fd = match space {
-                Some(space) => remap::mapped(source, *recursive, space, Step::Source)?,
-                None => mounts::source(source, *recursive).at(Step::Source, &subject)?,
+                Some(space) => remap::mapped_within(source, subpath, *recursive, space, Step::Source)?,
+                None => mounts::source_within(source, subpath, *recursive).at(Step::Source, &subject)?,
             };
-            crate::sys::mount_setattr(&fd, 0, propagate(*propagation), *recursive)
-                .at(Step::Source, &subject)?;
+            propagate(&fd, *propagation, *recursive).at(Step::Source, &subject)?;
             if *read_only {
                 crate::sys::mount_setattr(&fd, RDONLY, 0, *recursive).at(Step::Source, &subject)?;
             }
@@ -69,7 +79,7 @@ fn pivot(plan: &Plan, made: Option<OwnedFd>) -> Result<Tree> {
         }
     };
     let subject = place.display().to_string();
-    crate::sys::mount_setattr(&mount, 0, propagate(Propagation::Private), true).at(Step::Root, &subject)?;
+    crate::sys::mount_setattr(&mount, 0, PRIVATE, true).at(Step::Root, &subject)?;
     let target =
         rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Root, &subject)?;
     mounts::attach(&mount, &target).at(Step::Root, &subject)?;

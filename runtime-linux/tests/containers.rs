@@ -167,6 +167,7 @@ fn what_cannot_run_says_so() {
     assert_eq!(refused(&cwd).0, "changing to working directory `/etc/passwd`: not a directory");
     let bind = Mount::Bind {
         source: "/nonexistent/x".into(),
+        subpath: String::new(),
         target: "/data".into(),
         read_only: false,
         recursive: true,
@@ -261,6 +262,7 @@ fn binds_stay_inside() {
     fs::create_dir(b.dir.join("root/elsewhere")).unwrap();
     let bind = |target: &str, read_only| Mount::Bind {
         source: data.clone(),
+        subpath: String::new(),
         target: target.into(),
         read_only,
         recursive: true,
@@ -738,6 +740,7 @@ fn a_user_namespace_of_its_own() {
                   busybox chroot / true && busybox ping -c1 -w2 127.0.0.1 >/dev/null && echo done";
     let bind = Mount::Bind {
         source: data.clone(),
+        subpath: String::new(),
         target: "/data".into(),
         read_only: false,
         recursive: true,
@@ -797,6 +800,7 @@ fn what_a_user_namespace_cannot_share_is_refused() {
     }
     let proc = Mount::Bind {
         source: "/proc/sys".into(),
+        subpath: String::new(),
         target: "/p".into(),
         read_only: true,
         recursive: false,

@@ -100,7 +100,10 @@ impl Engine {
                 // A supervisor that has recorded the end holds its lock for some moments more, until its process is gone:
                 // `rm` right after `wait` must not take that for a running container.
                 Claim::Held if !force => match self.database.container(&container.id)? {
-                    Some(now) if now.state.status != RuntimeStatus::Exited => {
+                    Some(now)
+                        if now.state.status != RuntimeStatus::Exited
+                            && supervisor::holder(&run).is_some() =>
+                    {
                         return Err(EngineError::Running { name: container.name, action: "remove" });
                     }
                     _ => std::thread::sleep(ENDING),
@@ -108,6 +111,10 @@ impl Engine {
                 // One that begins just now listens in a moment; one that never does is ended.
                 Claim::Held => self.end(&container.id, attempt > REMOVE_TRIES / 2),
             }
+        }
+        if supervisor::is_alive(&run) && supervisor::holder(&run).is_none() {
+            let why = "its files are being copied, try again when that has ended";
+            return Err(EngineError::WrongState { name: container.name, action: "remove", why });
         }
         Err(EngineError::WillNotEnd { name: container.name })
     }

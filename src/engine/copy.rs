@@ -16,8 +16,10 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 
-use crate::model::{Container, ErrorKind, Kind, MountSource, Root};
+use crate::model::{Container, ErrorKind, Event, Kind, MountSource, Root, RuntimeStatus};
+use crate::supervisor::{Claim, Liveness};
 
+use super::containers::{ENDING, REMOVE_TRIES};
 use super::{Engine, EngineError};
 
 /// What a copy could not do.
@@ -131,6 +133,8 @@ pub(super) enum Tree {
         mounts: Vec<(String, rustix::fd::OwnedFd, bool)>,
         read_only: bool,
         name: String,
+        /// Of one that does not run: nobody starts or removes it meanwhile.
+        _claim: Option<Liveness>,
     },
 }
 
@@ -227,6 +231,8 @@ impl Engine {
             job.entry(&dir, &name, &into, &as_name, Path::new(&name))
         };
         outcome?;
+        self.copied(from, "archive-path");
+        self.copied(to, "extract-to-dir");
         Ok(job.bytes)
     }
 
@@ -261,10 +267,33 @@ impl Engine {
         Ok((dir.open_dir(&new_name).map_err(failed)?, ".".into()))
     }
 
+    /// Tells those who listen to events, where this end is a container.
+    pub(super) fn copied(&self, end: &End, action: &str) {
+        let End::Container { container, .. } = end else { return };
+        if let Ok(view) = self.container(container) {
+            self.note(Event::container(&view.container, action));
+        }
+    }
+
     pub(super) fn tree(&self, end: &End) -> Result<Tree, EngineError> {
         let End::Container { container, .. } = end else { return Ok(Tree::Host) };
+        for _ in 0..REMOVE_TRIES {
+            if let Some(tree) = self.tree_of(container)? {
+                return Ok(tree);
+            }
+            std::thread::sleep(ENDING);
+        }
+        Err(EngineError::WrongState {
+            name: container.clone(),
+            action: "copy files of",
+            why: "another command is busy with it, try again when that has ended",
+        })
+    }
+
+    /// A container's tree; `None` while it is neither running nor at rest.
+    fn tree_of(&self, container: &str) -> Result<Option<Tree>, EngineError> {
         let view = self.container(container)?;
-        let failed = |source| CopyError::Io { path: container.clone(), source };
+        let failed = |source| CopyError::Io { path: container.to_owned(), source };
         let name = view.container.name.clone();
         if view.alive && view.container.state.pid != 0 {
             let flags = OFlags::PATH | DIRECTORY;
@@ -275,13 +304,33 @@ impl Engine {
             if let (Ok(root), true, true) =
                 (root, now.alive, now.container.state.pid == view.container.state.pid)
             {
-                return Ok(Tree::Container { root, mounts: Vec::new(), read_only: false, name });
+                return Ok(Some(Tree::Container {
+                    root,
+                    mounts: Vec::new(),
+                    read_only: false,
+                    name,
+                    _claim: None,
+                }));
             }
+        }
+        let Claim::Free(claim) = Liveness::try_claim(&self.run_dir(&view.container.id))? else {
+            return Ok(None);
+        };
+        match self.database.container(&view.container.id)? {
+            None => return Err(EngineError::NoContainer { query: container.to_owned() }),
+            Some(now) if now.state.status == RuntimeStatus::Running => {
+                // Its supervisor was lost: first goes what it left.
+                drop(claim);
+                self.reconcile()?;
+                return Ok(None);
+            }
+            Some(_) => {}
         }
         let root = self.store()?.snapshots().prepare(&view.container.id, &view.container.layers)?;
         let root = open_root(&root).map_err(failed)?;
         let mounts = self.mounted(&view.container)?;
-        Ok(Tree::Container { root, mounts, read_only: view.container.host.read_only, name })
+        let read_only = view.container.host.read_only;
+        Ok(Some(Tree::Container { root, mounts, read_only, name, _claim: Some(claim) }))
     }
 
     /// What directories a container that does not run would have mounted.
@@ -291,12 +340,14 @@ impl Engine {
     ) -> Result<Vec<(String, rustix::fd::OwnedFd, bool)>, EngineError> {
         let mut mounts = Vec::new();
         for mount in &container.host.mounts {
-            let path = match &mount.source {
-                MountSource::Bind { path, .. } => path.clone(),
-                MountSource::Volume { name, subpath, .. } => self.volume_source(name, subpath)?,
+            let (path, subpath) = match &mount.source {
+                MountSource::Bind { path, .. } => (path.clone(), ""),
+                MountSource::Volume { name, subpath, .. } => {
+                    (self.volume_source(name, subpath)?, subpath.as_str())
+                }
                 MountSource::Tmpfs { .. } => continue,
             };
-            match rustix::fs::open(&path, OFlags::PATH | DIRECTORY, Mode::empty()) {
+            match open_within(&path, subpath) {
                 Ok(dir) => mounts.push((mount.target.clone(), dir, mount.read_only)),
                 // A file, or nothing: seen as the image has it.
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
@@ -308,6 +359,16 @@ impl Engine {
         }
         Ok(mounts)
     }
+}
+
+/// A directory of the host, or one inside it, which no link leads out of.
+fn open_within(path: &Path, subpath: &str) -> Result<rustix::fd::OwnedFd, rustix::io::Errno> {
+    let base = rustix::fs::open(path, OFlags::PATH | DIRECTORY, Mode::empty())?;
+    if subpath.is_empty() {
+        return Ok(base);
+    }
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&base, subpath, OFlags::PATH | DIRECTORY, Mode::empty(), within)
 }
 
 fn open_root(root: &Root) -> io::Result<rustix::fd::OwnedFd> {

@@ -32,7 +32,9 @@ impl Engine {
             .add(&shown, &dir, &name)
             .and_then(|()| if metadata.is_dir() { pack.tree(&shown, &dir.open_dir(&name)?) } else { Ok(()) });
         let ended = packed.and_then(|()| pack.end());
-        Ok(ended.map_err(|source| CopyError::Io { path: path.to_owned(), source })?)
+        ended.map_err(|source| CopyError::Io { path: path.to_owned(), source })?;
+        self.copied(from, "archive-path");
+        Ok(())
     }
 
     /// Unpacks an archive, plain or compressed, into a directory of a container. Tells how many bytes of files.
@@ -47,6 +49,7 @@ impl Engine {
         let dir = target.directory(if path.is_empty() { "/" } else { &path }).map_err(no_directory)?;
         let bytes = unpack_files(dir, from).map_err(CopyError::Archive)?;
         tracing::debug!(bytes, into = %Path::new(&path).display(), "unpacked");
+        self.copied(to, "extract-to-dir");
         Ok(bytes)
     }
 }

@@ -161,6 +161,7 @@ impl Engine {
                     }
                     Mount::Bind {
                         source: path.clone(),
+                        subpath: String::new(),
                         target: mount.target.clone(),
                         read_only: mount.read_only,
                         recursive: !non_recursive,
@@ -221,6 +222,7 @@ impl Engine {
         };
         Ok(Mount::Bind {
             source: self.volume_source(name, subpath)?,
+            subpath: subpath.to_owned(),
             target: mount.target.clone(),
             read_only: mount.read_only || read_only,
             recursive,
@@ -228,7 +230,8 @@ impl Engine {
         })
     }
 
-    /// A volume's directory, or one inside it that no link leads out of.
+    /// A volume's directory, in which there is something at `subpath` that no link leads out of. Whoever opens that looks it up
+    /// himself, by a descriptor of the directory: what is said here may be another's by then.
     pub(super) fn volume_source(&self, name: &str, subpath: &str) -> Result<PathBuf, EngineError> {
         let data = match self.volume_mount(name)? {
             Some(VolumeMount::Bind { device, .. }) => device,
@@ -239,12 +242,15 @@ impl Engine {
         }
         let found = (|| {
             let inside = Dir::open_ambient_dir(&data, cap_std::ambient_authority())?;
-            // Resolved by open directories; the name that is left is then free of links.
-            inside.canonicalize(subpath).map(|path| data.join(path))
+            inside.metadata(subpath)
         })();
-        found.map_err(|source| {
-            MountError::Subpath { volume: name.to_owned(), subpath: subpath.to_owned(), source }.into()
-        })
+        match found {
+            Ok(_) => Ok(data),
+            Err(source) => {
+                Err(MountError::Subpath { volume: name.to_owned(), subpath: subpath.to_owned(), source }
+                    .into())
+            }
+        }
     }
 }
 

@@ -340,6 +340,8 @@ pub enum Mount {
     Bind {
         /// Absolute.
         source: PathBuf,
+        /// What of it is mounted, which no link may lead out of; empty: all of it.
+        subpath: String,
         /// Path in the container.
         target: String,
         /// Read-only.

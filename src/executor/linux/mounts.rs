@@ -7,22 +7,28 @@ use crate::model;
 
 fn propagation(wish: model::Propagation) -> Propagation {
     match wish {
-        model::Propagation::Rprivate | model::Propagation::Private => Propagation::Private,
-        model::Propagation::Rslave | model::Propagation::Slave => Propagation::Slave,
-        model::Propagation::Rshared | model::Propagation::Shared => Propagation::Shared,
+        model::Propagation::Rprivate => Propagation::Rprivate,
+        model::Propagation::Private => Propagation::Private,
+        model::Propagation::Rslave => Propagation::Rslave,
+        model::Propagation::Slave => Propagation::Slave,
+        model::Propagation::Rshared => Propagation::Rshared,
+        model::Propagation::Shared => Propagation::Shared,
     }
 }
 
 /// One mount of the user's in the runtime's words. Memory is `noexec` unless told otherwise, as docker's is.
 pub(in crate::executor) fn mount(wish: &executor::Mount) -> Mount {
     match wish {
-        executor::Mount::Bind { source, target, read_only, recursive, propagation: travel } => Mount::Bind {
-            source: source.clone(),
-            target: target.clone(),
-            read_only: *read_only,
-            recursive: *recursive,
-            propagation: propagation(*travel),
-        },
+        executor::Mount::Bind { source, subpath, target, read_only, recursive, propagation: travel } => {
+            Mount::Bind {
+                source: source.clone(),
+                subpath: subpath.clone(),
+                target: target.clone(),
+                read_only: *read_only,
+                recursive: *recursive,
+                propagation: propagation(*travel),
+            }
+        }
         executor::Mount::Tmpfs { target, size, mode, read_only, options } => {
             let mut options = options.clone();
             if !options.iter().any(|option| option == "exec" || option == "noexec") {
@@ -65,6 +71,7 @@ mod tests {
     fn bind(target: &str) -> executor::Mount {
         executor::Mount::Bind {
             source: "/s".into(),
+            subpath: String::new(),
             target: target.into(),
             read_only: false,
             recursive: true,

@@ -88,7 +88,8 @@ fn name_files(request: &Create) -> Result<Vec<Mount>, ExecError> {
 
 fn name_file(source: PathBuf, name: &str) -> Mount {
     let target = format!("/etc/{name}");
-    Mount::Bind { source, target, read_only: false, recursive: false, propagation: Propagation::Private }
+    let (subpath, propagation) = (String::new(), Propagation::Rprivate);
+    Mount::Bind { source, subpath, target, read_only: false, recursive: false, propagation }
 }
 
 /// Readable by every user of the container, whatever this process's mask.

@@ -35,7 +35,11 @@ pub(super) fn config(plan: &Plan, found: &Found<'_>) -> Value {
         // As docker does: `domainname` is younger than most installed runtimes, which pass it over in silence.
         sysctls.insert("kernel.domainname".to_owned(), json!(plan.domainname));
     }
-    let slave = |mount: &Mount| matches!(mount, Mount::Bind { propagation: Propagation::Slave, .. });
+    // What a mount below receives comes through the root's mount.
+    let receives = |mount: &Mount| {
+        let Mount::Bind { propagation, .. } = mount else { return false };
+        matches!(propagation, Propagation::Slave | Propagation::Rslave | Propagation::Private)
+    };
     let mut config = json!({
         "ociVersion": "1.0.2",
         "process": process(plan, found.identity),
@@ -49,7 +53,7 @@ pub(super) fn config(plan: &Plan, found: &Found<'_>) -> Value {
             "sysctl": sysctls,
             "maskedPaths": plan.masked_paths,
             "readonlyPaths": plan.readonly_paths,
-            "rootfsPropagation": if plan.mounts.iter().any(slave) { "rslave" } else { "rprivate" },
+            "rootfsPropagation": if plan.mounts.iter().any(receives) { "rslave" } else { "rprivate" },
         },
     });
     if own_names && !plan.hostname.is_empty() {
@@ -140,15 +144,15 @@ fn mounts(plan: &Plan, found: &Found<'_>) -> Vec<Value> {
 
 fn user_mount(mount: &Mount) -> Value {
     match mount {
-        Mount::Bind { source, target, read_only, recursive, propagation } => {
+        Mount::Bind { source, target, read_only, recursive, propagation, .. } => {
             let mut options = vec![if *recursive { "rbind" } else { "bind" }];
-            options.push(match (propagation, recursive) {
-                (Propagation::Private, true) => "rprivate",
-                (Propagation::Private, false) => "private",
-                (Propagation::Slave, true) => "rslave",
-                (Propagation::Slave, false) => "slave",
-                (Propagation::Shared, true) => "rshared",
-                (Propagation::Shared, false) => "shared",
+            options.push(match propagation {
+                Propagation::Rprivate => "rprivate",
+                Propagation::Private => "private",
+                Propagation::Rslave => "rslave",
+                Propagation::Slave => "slave",
+                Propagation::Rshared => "rshared",
+                Propagation::Shared => "shared",
             });
             match (read_only, recursive) {
                 (true, true) => options.extend(["ro", "rro"]),
@@ -317,10 +321,11 @@ mod tests {
             plan.mounts = vec![
                 Mount::Bind {
                     source: "/s".into(),
+                    subpath: String::new(),
                     target: "/t".into(),
                     read_only: true,
                     recursive: true,
-                    propagation: Propagation::Slave,
+                    propagation: Propagation::Rslave,
                 },
                 Mount::Tmpfs { target: "/m".into(), options: vec!["noexec".into()], size: Some(9) },
             ];

@@ -51,8 +51,11 @@ impl Made {
 
 /// Has the runtime make the container, up to the point where only its start is missing.
 pub(super) fn create(runtime: Runtime, request: Create) -> Result<Made, ExecError> {
-    let plan = linux::plan_of(&request)?;
-    let shared = |mount: &Mount| matches!(mount, Mount::Bind { propagation: Propagation::Shared, .. });
+    let mut plan = linux::plan_of(&request)?;
+    let shared = |mount: &Mount| {
+        let Mount::Bind { propagation, .. } = mount else { return false };
+        matches!(propagation, Propagation::Shared | Propagation::Rshared)
+    };
     if plan.mounts.iter().any(shared) {
         let what = "pass mounts of the container on to the host (`bind-propagation=shared`)";
         return Err(Refusal::Cannot { executor: NAME, what }.into());
@@ -82,6 +85,7 @@ pub(super) fn create(runtime: Runtime, request: Create) -> Result<Made, ExecErro
     if let Shm::Of(peer) = &plan.shm {
         stage.shm = Some((peer.clone(), shm.clone()));
     }
+    stage_parts(&mut plan, &mut stage, home)?;
     let config = spec::config(
         &plan,
         &spec::Found {
@@ -99,6 +103,22 @@ pub(super) fn create(runtime: Runtime, request: Create) -> Result<Made, ExecErro
     let arguments = ["create", "--bundle", &bundle, "--pid-file", &pid];
     let (terminal, child) = with_streams(&runtime, &stage, &arguments, request.stdio, &pid_file)?;
     Ok(Made { runtime, plan, child, terminal, root })
+}
+
+/// What is a part of a volume is attached in the bundle: the runtime would look a path up again, and whoever writes to the volume
+/// could have changed it.
+fn stage_parts(plan: &mut Plan, stage: &mut Stage, home: &std::path::Path) -> Result<(), ExecError> {
+    for (at, mount) in plan.mounts.iter_mut().enumerate() {
+        let Mount::Bind { source, subpath, recursive, .. } = mount else { continue };
+        if subpath.is_empty() {
+            continue;
+        }
+        let place = home.join(format!("part-{at}"));
+        let part = foreign::part(source, subpath, *recursive, &place).map_err(unprepared)?;
+        stage.mounts.push((part, place.clone()));
+        (*source, *subpath) = (place, String::new());
+    }
+    Ok(())
 }
 
 /// Has the runtime make a process with these streams; its terminal, if it has one, and the process.

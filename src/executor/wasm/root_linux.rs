@@ -86,11 +86,17 @@ fn may_not(error: &InitFailure) -> bool {
 /// What can be given without mounting anything: a directory.
 fn apart(mount: &Mount) -> Result<Option<OwnedFd>, ExecError> {
     let refuse = |what| Err(Refusal::Cannot { executor: super::NAME, what }.into());
-    let Mount::Bind { source, .. } = mount else {
+    let Mount::Bind { source, subpath, .. } = mount else {
         return refuse("mount memory (`--tmpfs`) without the right to mount");
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::open(source, flags, Mode::empty()) {
+    let opened = rustix::fs::open(source, flags, Mode::empty());
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let opened = match opened {
+        Ok(base) if !subpath.is_empty() => rustix::fs::openat2(&base, subpath, flags, Mode::empty(), within),
+        other => other,
+    };
+    match opened {
         Ok(fd) => Ok(Some(fd)),
         Err(rustix::io::Errno::NOTDIR) => refuse("mount a single file without the right to mount"),
         Err(error) => Err(unopened(source, error)),

@@ -59,9 +59,12 @@ impl RootDir {
         let refuse = |what| Err(Refusal::Cannot { executor: super::NAME, what }.into());
         let mut preopens = vec![Preopen { host: self.path.clone(), guest: "/".to_owned(), read_only }];
         for mount in mounts {
-            let Mount::Bind { source, target, read_only, .. } = mount else {
+            let Mount::Bind { source, subpath, target, read_only, .. } = mount else {
                 return refuse("mount memory (`--tmpfs`) on this host");
             };
+            if !subpath.is_empty() {
+                return refuse("mount a part of a volume on this host");
+            }
             if !source.is_dir() {
                 return refuse("mount a single file on this host");
             }

@@ -18,7 +18,7 @@ const BLOCK: u64 = 64 << 10;
 const MOST_FILES: u32 = 10_000;
 
 /// What ends a record whose text is a whole line.
-const LINE_END: &[u8] = br#"\n","stream":"#;
+pub(super) const LINE_END: &[u8] = br#"\n","stream":"#;
 
 /// A log being read.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::read::LINE_END;
 use super::{LogEntry, Stream, rotated};
 use crate::model::{LogConfig, LogDriver, Timestamp};
 
@@ -79,18 +80,32 @@ impl Log {
         }
     }
 
-    fn write(&mut self, records: &[u8]) {
-        let Some(path) = self.path.clone().filter(|_| !records.is_empty()) else { return };
-        if self.max_size.is_some_and(|most| self.size >= most) {
-            self.rotate(&path);
+    /// Writes whole records. A file is full as soon as it has its size: only one line may be beyond it, however many come at once.
+    fn write(&mut self, mut records: &[u8]) {
+        let Some(path) = self.path.clone() else { return };
+        while !records.is_empty() {
+            if self.max_size.is_some_and(|most| self.size >= most) {
+                self.rotate(&path);
+            }
+            self.open(&path);
+            let room = self.max_size.map(|most| most.saturating_sub(self.size));
+            let (now, later) = records.split_at(fitting(records, room));
+            self.put(now);
+            records = later;
         }
+    }
+
+    fn open(&mut self, path: &Path) {
         if self.file.is_none() {
-            self.file = create(&path).and_then(mend).ok();
+            self.file = create(path).and_then(mend).ok();
             // It may go on with what an earlier run wrote.
             let length =
                 self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
             self.size = length;
         }
+    }
+
+    fn put(&mut self, records: &[u8]) {
         let mut note = Vec::new();
         if self.lost > 0 {
             let text = format!("[umiak: {} bytes of log could not be written here]\n", self.lost);
@@ -129,6 +144,24 @@ impl Log {
             Err(error) => tracing::warn!(%error, "rotating the container's log"),
         }
     }
+}
+
+/// How many bytes of records to write before the size is looked at again: up to the end of the line that uses up the room. The
+/// records of one line stay together, as whoever looks for the last lines expects.
+fn fitting(records: &[u8], room: Option<u64>) -> usize {
+    let Some(room) = room.and_then(|room| usize::try_from(room).ok()).filter(|room| *room < records.len())
+    else {
+        return records.len();
+    };
+    let ends_line = |record: &[u8]| record.windows(LINE_END.len()).any(|part| part == LINE_END);
+    let mut end = 0;
+    for record in records.split_inclusive(|byte| *byte == b'\n') {
+        end += record.len();
+        if end >= room && ends_line(record) {
+            return end;
+        }
+    }
+    records.len()
 }
 
 /// Where to end a part of an over-long line, so that no character is cut when it is text.
@@ -239,6 +272,45 @@ mod tests {
             Log::new(dir.path().join("none"), &LogConfig { driver: LogDriver::None, ..LogConfig::default() });
         none.append(Stream::Stdout, b"x\n");
         assert!(!dir.path().join("none").exists());
+    }
+
+    #[test]
+    fn one_batch_fills_as_many_files_as_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let config = LogConfig { max_size: Some(1000), max_file: Some(1000), ..LogConfig::default() };
+        let mut log = Log::new(path.clone(), &config);
+        let lines: Vec<String> = (0..200).map(|number| format!("line {number}\n")).collect();
+        log.append(Stream::Stdout, lines.concat().as_bytes());
+        let sizes: Vec<u64> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .collect();
+        assert!(sizes.len() > 10 && sizes.iter().all(|size| *size < 1200), "{sizes:?}");
+        let all: Vec<_> = LogReader::open(&path, None).unwrap().map(|entry| entry.log).collect();
+        assert_eq!(all, lines);
+    }
+
+    #[test]
+    fn records_are_not_cut_and_lines_stay_together() {
+        let mut records = Vec::new();
+        let mut ends = Vec::new();
+        for text in ["a\n", "part", "of it\n", "b\n"] {
+            encode(&mut records, Stream::Stdout, text.as_bytes(), &BTreeMap::new());
+            ends.push(records.len());
+        }
+        let first = ends[0] as u64;
+        for (room, wanted) in [
+            (None, ends[3]),
+            (Some(0), ends[0]),
+            (Some(first), ends[0]),
+            (Some(first + 1), ends[2]),
+            (Some(ends[2] as u64), ends[2]),
+            (Some(ends[2] as u64 + 1), ends[3]),
+            (Some(1 << 20), ends[3]),
+        ] {
+            assert_eq!(fitting(&records, room), wanted, "{room:?} {ends:?}");
+        }
     }
 
     #[test]

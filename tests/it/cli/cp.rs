@@ -1,11 +1,12 @@
 //! `cp`: between a container and the host, and never out of the container.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
 use super::{detached, until};
 use crate::support::host::Host;
-use crate::support::require;
+use crate::support::{registry, require, tar};
 
 #[test]
 fn files_and_folders_go_both_ways() {
@@ -118,4 +119,32 @@ fn a_swapped_path_never_leads_out() {
         assert!(out.is_empty() || out == "evil", "{out}");
     }
     host.umiak(&["rm", "-f", &id]).exits(0);
+}
+
+/// One that does not run is its files alone: a copy and a start of it do not meet.
+#[test]
+fn a_container_is_not_started_while_its_files_are_copied() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let id = host.umiak(&["create", "--name", "box", &image, "cat", "/made"]).exits(0).text().to_owned();
+    let run = host.dir().join("run").join(&id[..24]);
+    let args = ["cp", "-", "box:/"];
+    let mut copying = host.command(&args).stdin(std::process::Stdio::piped()).spawn().expect("umiak starts");
+    let mut input = copying.stdin.take().expect("piped");
+    until("it has the container", || umiak::supervisor::is_alive(&run));
+    host.umiak(&["start", "-a", "box"]).fails(1, &["cannot start", "its files are being copied"]);
+    host.umiak(&["rm", "box"]).fails(1, &["cannot remove", "its files are being copied"]);
+    host.umiak(&["cp", "box:/etc/passwd", "/dev/null"]).fails(1, &["another command is busy with it"]);
+    assert_eq!(host.umiak(&["ps", "-q"]).exits(0).stdout, "");
+    input.write_all(&tar::archive(&[tar::file("made", 0o644, b"copied")])).expect("it reads");
+    drop(input);
+    host.finish(copying, &args).exits(0);
+    assert_eq!(host.umiak(&["start", "-a", "box"]).exits(0).text(), "copied");
+    host.umiak(&["cp", "-q", "box:/made", &host.dir().join("out").display().to_string()]).exits(0);
+    let told = host.umiak(&["events", "--since", "0", "--until", "0s", "--format", "{{.Action}}"]).exits(0);
+    let actions: Vec<&str> = told.stdout.lines().collect();
+    assert_eq!(actions.iter().filter(|action| **action == "extract-to-dir").count(), 1, "{actions:?}");
+    assert_eq!(actions.last(), Some(&"archive-path"));
+    host.umiak(&["rm", "box"]).exits(0);
 }

@@ -4,3 +4,4 @@ mod confinement;
 mod escape;
 mod pull;
 mod runtime;
+mod sources;
