@@ -19,6 +19,12 @@
 mod compiled;
 mod grants;
 mod memo;
+#[cfg(target_os = "linux")]
+#[path = "place_linux.rs"]
+mod place;
+#[cfg(not(target_os = "linux"))]
+#[path = "place_other.rs"]
+mod place;
 mod ports;
 mod program;
 #[cfg(target_os = "linux")]
@@ -50,6 +56,7 @@ pub use compiled::{Programs, keep_only, prepare, trim, usage};
 pub use runtime_wasm::CodeUsage;
 
 use memo::Memo;
+use place::Place;
 use program::Loader;
 use root::RootDir;
 use task::{Container, WasmTask};
@@ -85,7 +92,8 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
     if !workload.platform.is_wasi() && !workload.names_wasm_file() && workload.packaging == Packaging::Image {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
-    match workload.wants.iter().find(|want| !CAN.contains(want)) {
+    let can = |want: &Want| CAN.contains(want) || *want == Want::Networks && place::JOINS;
+    match workload.wants.iter().find(|want| !can(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),
     }
@@ -93,7 +101,12 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
 
 fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
     let loader = Arc::new(loader(&settings.cache, false)?);
-    Ok(Box::new(Wasm { loader, settings: settings.clone(), mounted: Mutex::default() }))
+    Ok(Box::new(Wasm {
+        loader,
+        settings: settings.clone(),
+        mounted: Mutex::default(),
+        place: Mutex::default(),
+    }))
 }
 
 /// What compiles, with the directory for what is kept; `fuel`: code that counts its instructions.
@@ -123,6 +136,8 @@ struct Wasm {
     settings: Settings,
     /// The container's root: a process behind its second wall mounts nothing again, so a restart takes the same.
     mounted: Mutex<Option<Mounted>>,
+    /// The container's network: nor does it make another.
+    place: Mutex<Option<Arc<Place>>>,
 }
 
 impl Wasm {
@@ -137,9 +152,26 @@ impl Wasm {
         let made = (Arc::new(root), preopens);
         if self.settings.own_process {
             *mounted = Some(made.clone());
-            root::confine()?;
+            // One that is to be connected is confined when it is: see `Place`.
+            if !request.host.network.is_networked() {
+                root::confine()?;
+            }
         }
         Ok(made)
+    }
+
+    /// The network of a container that has one of its own.
+    fn place(&self, request: &Create) -> Result<Option<Arc<Place>>, ExecError> {
+        if !request.host.network.is_networked() {
+            return Ok(None);
+        }
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*place {
+            made.renew(&request.scratch, &request.name_files)?;
+            return Ok(Some(Arc::clone(made)));
+        }
+        let made = Arc::new(Place::new(&request.scratch, &request.name_files)?);
+        Ok(Some(Arc::clone(place.insert(made))))
     }
 }
 
@@ -153,6 +185,7 @@ impl Executor for Wasm {
             Arc::clone(&self.loader)
         };
         let network = grants::network(&request.host)?;
+        let place = self.place(&request)?;
         let (root, preopens) = self.root(&request)?;
         let limits = grants::limits(&request.host, self.settings.guest_memory);
         let container = Arc::new(Container {
@@ -163,6 +196,7 @@ impl Executor for Wasm {
             loader,
             preopens,
             network,
+            place,
             root: Some(root),
             id: request.id,
             life: std::sync::Mutex::default(),

@@ -200,7 +200,7 @@ impl Subject for Wasi {
         vec![
             workload("linux/amd64", "/bin/sh", &[]),
             workload("windows/amd64", "cmd", &[]),
-            workload("wasi/wasm", "/app.wasm", &[Want::Networks]),
+            workload("wasi/wasm", "/app.wasm", &[Want::Namespaces]),
             workload("wasi/wasm", "/app.wasm", &[Want::User]),
         ]
     }
