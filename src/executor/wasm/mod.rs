@@ -13,6 +13,9 @@
 //! nothing; those that would stop it for a while are refused; every other one ends it, with status 128+n. A server of HTTP is asked
 //! first: all but SIGKILL let it answer what it has begun, and it then ends with status 0.
 //!
+//! **Networks.** On Linux a container can have a network of its own, connected like any other's: its programs are started on a
+//! thread whose network it is (`place`). An HTTP server then listens there, on the published ports' numbers or on 80.
+//!
 //! **Users.** A sandbox has none: `--user` is refused, and an image's own `USER` has no effect. The terminal of a guest has no
 //! session, so its interrupt key is only a key.
 
