@@ -25,6 +25,7 @@
 pub mod aside;
 pub mod caps;
 pub mod cgroups;
+pub mod companion;
 pub mod detached;
 mod exec;
 mod failure;
