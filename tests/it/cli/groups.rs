@@ -90,6 +90,36 @@ fn a_slice_is_nested_by_its_name() {
     assert_eq!(parent.groups(&slice, &id), Vec::<PathBuf>::new());
 }
 
+/// On v1 every hierarchy has a tree of its own, and a container sees its own groups in them, as with docker.
+#[test]
+fn a_container_sees_its_own_limits() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
+                  cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; \
+                  mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x 2>/dev/null || echo closed";
+    for flags in [&[][..], &["--cgroupns", "host"], &["--init"], &["--userns", "auto"]] {
+        // Of the whole tree of v2 the place of one's own group depends on the host.
+        if flags.contains(&"host") && Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            continue;
+        }
+        let mut args = vec!["run", "--rm", "-m", "64m", "--pids-limit", "50"];
+        args.extend(flags);
+        args.extend([image.as_str(), "sh", "-c", script]);
+        assert_eq!(host.umiak(&args).exits(0).text(), "67108864\n50\nclosed", "{flags:?}");
+    }
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        let links = "readlink /sys/fs/cgroup/cpu /sys/fs/cgroup/cpuacct; cat /sys/fs/cgroup/cpu/cpu.shares";
+        let joint = Path::new("/sys/fs/cgroup/cpu,cpuacct").is_dir();
+        let wanted = if joint { "cpu,cpuacct\ncpu,cpuacct\n512" } else { "512" };
+        let out = host.umiak(&["run", "--rm", "--cpu-shares", "512", &image, "sh", "-c", links]).exits(0);
+        assert_eq!(out.text(), wanted);
+    }
+    let write = "mkdir /sys/fs/cgroup/pids/inner 2>/dev/null || mkdir /sys/fs/cgroup/inner";
+    host.umiak(&["run", "--rm", "--privileged", &image, "sh", "-c", write]).exits(0);
+}
+
 #[test]
 fn parents_that_lead_elsewhere_make_nothing() {
     require!(root, registry);
