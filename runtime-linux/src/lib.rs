@@ -23,6 +23,7 @@
 #![deny(unsafe_code)]
 
 pub mod apparmor;
+pub mod aside;
 pub mod caps;
 pub mod cgroups;
 pub mod detached;

@@ -89,10 +89,32 @@ pub enum WallError {
 
 /// Builds the wall around this process.
 pub fn raise() -> Result<(), WallError> {
-    let kernel = |action| move |error: Errno| WallError::Kernel { action, source: error.into() };
+    build(REFUSED)?;
+    restrict()
+}
+
+/// Builds the wall around this thread and all that it starts. The process's other threads, which go on connecting networks, keep
+/// entering namespaces and their capabilities; everything else they lose as well.
+pub fn raise_around_thread() -> Result<(), WallError> {
+    let others: Vec<_> = REFUSED.iter().copied().filter(|name| *name != "setns").collect();
+    build(&others)?;
+    crate::sys::install_filter(&seccomp::refusing(REFUSED)?).map_err(kernel("filtering system calls"))?;
+    restrict()
+}
+
+fn kernel(action: &'static str) -> impl FnOnce(Errno) -> WallError {
+    move |error| WallError::Kernel { action, source: error.into() }
+}
+
+/// Refuses these system calls to all threads.
+fn build(refused: &[&str]) -> Result<(), WallError> {
     rustix::thread::set_no_new_privs(true).map_err(kernel("giving up new privileges"))?;
-    let program = seccomp::refusing(REFUSED)?;
-    crate::sys::install_filter_everywhere(&program).map_err(kernel("filtering system calls"))?;
+    let program = seccomp::refusing(refused)?;
+    crate::sys::install_filter_everywhere(&program).map_err(kernel("filtering system calls"))
+}
+
+/// Leaves this thread, and those that it starts, the capabilities that are kept.
+fn restrict() -> Result<(), WallError> {
     let keep = KEPT.iter().filter_map(|name| caps::number(name)).fold(0, |bits, number| bits | 1 << number);
     caps::restrict(keep).map_err(|error| WallError::Capabilities(Box::new(error)))
 }

@@ -187,6 +187,11 @@ impl Runtime {
         Ok(self.program(code, origin))
     }
 
+    /// The name under which the code of a module with this SHA-256 is kept, see [`CompiledCode`](crate::CompiledCode).
+    pub fn cache_key(&self, digest: &[u8; 32]) -> String {
+        Cache::key(digest, self.compatibility())
+    }
+
     fn program(&self, code: Code, origin: Origin) -> Program {
         Program { engine: self.engine.clone(), code, origin, linked: OnceLock::new() }
     }

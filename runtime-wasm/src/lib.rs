@@ -32,7 +32,7 @@ mod sleep;
 mod stdio;
 mod wasi;
 
-pub use cache::{CacheError, Refused};
+pub use cache::{CacheError, CodeUsage, CompiledCode, Refused};
 pub use control::{Account, Usage};
 pub use engine::{Input, LoadError, Origin, Program, Runtime, Settings, SetupError, Source};
 pub use http::{ServeLimits, Serving};

@@ -93,10 +93,11 @@ impl Execute for Df {
         }
         let text = format!(
             "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
-             Build cache usage: 0B\n",
+             Build cache usage: {}\n",
             render(&images, IMAGES, "", false)?,
             render(&containers, CONTAINERS, "", false)?,
             render(&volumes, VOLUMES, "", false)?,
+            human::size(usage.compiled.bytes, 4),
         );
         printer.write(text.as_bytes())?;
         Ok(0)
@@ -120,7 +121,8 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
         ("Images", usage.images.len(), used, usage.layers, usage.layers - usage.layers_in_use),
         ("Containers", usage.containers.len(), active.len(), containers, containers - busy),
         ("Local Volumes", usage.volumes.len(), linked.len(), volumes, volumes - held),
-        ("Build Cache", 0, 0, 0, 0),
+        // Modules that are kept compiled: what a build of docker's keeps to be quick again is kept for the same reason.
+        ("Build Cache", usage.compiled.entries, 0, usage.compiled.bytes, usage.compiled.bytes),
     ];
     rows(list.into_iter().map(|(kind, total, active, size, free)| {
         let mut reclaimable = human::size(free, 4);

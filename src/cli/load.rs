@@ -9,8 +9,10 @@ use clap::Args;
 use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
+use super::progress::{Shown, Target};
 use crate::engine::Engine;
 use crate::engine::archive::{Loaded, Source};
+use crate::engine::progress::{Progress, Silent};
 use crate::model::Platform;
 
 /// Load an image from a tar archive or STDIN
@@ -50,7 +52,10 @@ impl Execute for Load {
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        for loaded in engine.load(self.source()?, &self.platform)? {
+        // Standard output has what was loaded.
+        let shown: Box<dyn Progress + '_> =
+            if self.quiet { Box::new(Silent) } else { Box::new(Shown::new(printer, Target::Err)) };
+        for loaded in engine.load(self.source()?, &self.platform, &*shown)? {
             match loaded {
                 Loaded::Named { name, from } => {
                     if let Some(old) = from.filter(|_| !self.quiet) {

@@ -63,6 +63,8 @@ fn words(phase: Phase) -> &'static str {
         Phase::Downloaded => "Download complete",
         Phase::Extracting => "Extracting",
         Phase::Complete => "Pull complete",
+        Phase::Compiling => "Compiling",
+        Phase::Compiled => "Compiled",
         Phase::Exists => "Already exists",
         Phase::Preparing => "Preparing",
         Phase::Pushing { .. } => "Pushing",
@@ -112,6 +114,10 @@ impl Progress for Shown<'_> {
             return;
         };
         let bar = known.0.get_or_insert_with(|| Self::bar(bars, layer));
+        if phase == Phase::Compiling {
+            // The layer was complete.
+            bar.reset();
+        }
         if changed {
             bar.set_style(style(phase));
             bar.set_message(said);
@@ -120,7 +126,8 @@ impl Progress for Shown<'_> {
             bar.set_length(total);
             bar.set_position(done);
         }
-        if matches!(phase, Phase::Complete | Phase::Exists | Phase::Pushed | Phase::Present) {
+        let last = [Phase::Complete, Phase::Compiled, Phase::Exists, Phase::Pushed, Phase::Present];
+        if last.contains(&phase) {
             bar.finish();
         }
     }

@@ -27,6 +27,7 @@
 //! budget = "50GB"                       # most that blobs and layers take: images used longest ago go first
 //! [wasm]
 //! memory-mib = 4096                     # most linear memory of a module
+//! cache = "10GB"                        # most that compiled modules take: those used longest ago go first
 //! [runtimes.crun-debug]                 # for `--runtime crun-debug`
 //! path = "/usr/bin/crun"
 //! args = ["--debug"]                    # in front of every command
@@ -175,6 +176,9 @@ fn size<'d, D: serde::Deserializer<'d>>(from: D) -> Result<Option<u64>, D::Error
 pub struct WasmConfig {
     /// Most linear memory of a module, in MiB; 1 to 65536.
     pub memory_mib: u64,
+    /// Most bytes that compiled modules take.
+    #[serde(deserialize_with = "size")]
+    pub cache: Option<u64>,
 }
 
 /// An installed OCI runtime.
@@ -218,7 +222,7 @@ impl Default for PushConfig {
 
 impl Default for WasmConfig {
     fn default() -> Self {
-        Self { memory_mib: 4096 }
+        Self { memory_mib: 4096, cache: Some(10_000_000_000) }
     }
 }
 
@@ -400,12 +404,13 @@ mod tests {
         assert_eq!(parse("").unwrap(), Config::default());
         let config = parse(
             "[aliases]\nx = \"quay.io/a/x:1\"\n[registries.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\", \"[::1]:5000\"]\n\
-             [registries.\"r.lan\"]\ninsecure = true\nca-file = \"/ca\"\n[pull]\nparallel = 8\nbandwidth = \"2MiB\"\n[push]\nbandwidth = 1000\n[wasm]\nmemory-mib = 64\n",
+             [registries.\"r.lan\"]\ninsecure = true\nca-file = \"/ca\"\n[pull]\nparallel = 8\nbandwidth = \"2MiB\"\n[push]\nbandwidth = 1000\n[wasm]\nmemory-mib = 64\ncache = \"1GB\"\n",
         )
         .unwrap();
         assert_eq!(config.registries["docker.io"].mirrors.len(), 2);
         assert_eq!((config.pull.bandwidth, config.push.bandwidth), (Some(2 << 20), Some(1000)));
         assert_eq!((config.pull.parallel, config.wasm.memory_mib), (8, 64));
+        assert_eq!(config.wasm.cache, Some(1_000_000_000));
         for (text, full) in [
             ("x", "quay.io/a/x:1"),
             ("x:2", "quay.io/a/x:2"),

@@ -22,6 +22,10 @@ pub enum Phase {
     Extracting,
     /// It is whole.
     Complete,
+    /// Its program is being compiled.
+    Compiling,
+    /// That is done.
+    Compiled,
     /// It was in the store.
     Exists,
     /// It is going to be pushed, if need be.

@@ -69,6 +69,7 @@ impl Engine {
             }
         }
         self.collect_garbage()?;
+        bytes += self.free_compiled();
         self.note(Event::prune(EventType::Image, bytes));
         Ok((steps, bytes))
     }

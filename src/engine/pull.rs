@@ -124,6 +124,7 @@ impl Engine {
         if let Err(error) = self.keep_budget(std::slice::from_ref(&pulled.image)) {
             tracing::warn!(%error, "keeping to the disk budget");
         }
+        self.compile(&resolved.image, progress);
         Ok(pulled)
     }
 

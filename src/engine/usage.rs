@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::executor::wasm::CodeUsage;
 use crate::model::{Digest, RuntimeStatus};
 
 use super::{ContainerView, Engine, EngineError, ImageView, VolumeView};
@@ -35,6 +36,8 @@ pub struct DiskUsage {
     pub containers: Vec<(ContainerView, u64)>,
     /// Volumes, the bytes of their files, and how many containers use them.
     pub volumes: Vec<(VolumeView, u64, usize)>,
+    /// Modules that are kept compiled.
+    pub compiled: CodeUsage,
 }
 
 impl Engine {
@@ -92,6 +95,7 @@ impl Engine {
             let size = store.volumes().size(&view.volume.name);
             usage.volumes.push((view, size, users));
         }
+        usage.compiled = self.compiled();
         Ok(usage)
     }
 }

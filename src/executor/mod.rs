@@ -412,6 +412,10 @@ pub trait Executor: Debug + Send + Sync {
 pub trait Task: Debug + Send + Sync {
     /// The process id on the host: the container's own first process, or the one that hosts it.
     fn pid(&self) -> u32;
+    /// The process or thread whose network namespace is the container's; `None` where it has none to be connected.
+    fn network_pid(&self) -> Option<u32> {
+        Some(self.pid())
+    }
     /// Runs the program. An error says whether it was found and executable.
     async fn start(&self) -> Result<(), ExecError>;
     /// Waits for the end; any number of waiters, none misses it.

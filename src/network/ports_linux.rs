@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
@@ -16,6 +17,12 @@ use crate::state::Database;
 
 /// How often a port that the kernel chose is tried, since it may be free for one version of IP and not for the other.
 const TRIES: u32 = 64;
+
+/// How long a port is waited for whose holder is dying, or cannot be seen.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -99,11 +106,14 @@ fn one(
     for host in first..=last {
         let in_use = match clash(host) {
             Some((holder, port)) => (port, Some(holder)),
-            None => match take(port, addresses, host) {
-                Ok(held) => return Ok(held),
-                Err((port, error)) if error.kind() == io::ErrorKind::AddrInUse => (port, None),
-                Err((port, source)) => return Err(NetworkError::Port { port, source }),
-            },
+            None => {
+                match if first < last { take(port, addresses, host) } else { outlive(port, addresses, host) }
+                {
+                    Ok(held) => return Ok(held),
+                    Err((port, error)) if error.kind() == io::ErrorKind::AddrInUse => (port, None),
+                    Err((port, source)) => return Err(NetworkError::Port { port, source }),
+                }
+            }
         };
         if first < last {
             continue;
@@ -149,6 +159,40 @@ fn take(
     Ok(held)
 }
 
+/// As [`take`], but waits for a holder that is dying: a supervisor that was killed closes its files one after another, and the
+/// lock that tells of its life may be free before its ports are.
+fn outlive(
+    port: impl Fn(IpAddr, u16) -> PublishedPort + Copy,
+    addresses: &[IpAddr],
+    host: u16,
+) -> Result<Vec<Held>, (PublishedPort, io::Error)> {
+    let end = Instant::now() + DYING;
+    loop {
+        match take(port, addresses, host) {
+            Err((port, error))
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && Instant::now() < end
+                    && holder(&port).is_none_or(is_dying) =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether a process is ending: it has exited, is in the middle of it, or was sent `SIGKILL` (proc(5)).
+fn is_dying(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    let killed = ["SigPnd:", "ShdPnd:"]
+        .iter()
+        .any(|name| u64::from_str_radix(field(name), 16).is_ok_and(|pending| pending & (1 << 8) != 0));
+    // What has given its memory back has no more of it to tell of.
+    killed || field("State:").starts_with(['Z', 'X']) || field("VmSize:").is_empty()
+}
+
 fn bind(port: PublishedPort) -> io::Result<Held> {
     let family = if port.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let tcp = port.protocol == Protocol::Tcp;
@@ -178,6 +222,13 @@ fn bind(port: PublishedPort) -> io::Result<Held> {
 
 /// The program that has a port: its name and number, where this process may see it.
 fn program(port: &PublishedPort) -> Option<String> {
+    let pid = holder(port)?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(format!("process {} (pid {pid})", name.trim()))
+}
+
+/// The process that has a port, where this one may see it.
+fn holder(port: &PublishedPort) -> Option<u32> {
     let tables: &[&str] = match port.protocol {
         Protocol::Tcp => &["/proc/net/tcp", "/proc/net/tcp6"],
         _ => &["/proc/net/udp", "/proc/net/udp6"],
@@ -189,16 +240,14 @@ fn program(port: &PublishedPort) -> Option<String> {
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let has = |pid: &u32| {
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         files
             .filter_map(|file| std::fs::read_link(file.path()).ok())
             .any(|target| inodes.iter().any(|inode| target == Path::new(inode)))
     };
-    let pid = numbers.into_iter().find(has)?;
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(format!("process {} (pid {pid})", name.trim()))
+    numbers.find(has)
 }
 
 /// The inodes of sockets that have this local port in one of the kernel's tables; of TCP those that listen.
@@ -239,7 +288,33 @@ mod tests {
         let error = bind(held.port).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(program(&held.port).unwrap().contains(&format!("(pid {})", std::process::id())));
+        assert!(!is_dying(std::process::id()));
         drop(held.socket);
         bind(held.port).unwrap();
+    }
+
+    #[test]
+    fn a_port_of_the_dying_is_waited_for() {
+        let any = PublishedPort {
+            container: 80,
+            protocol: Protocol::Tcp,
+            address: Ipv4Addr::LOCALHOST.into(),
+            host: 0,
+        };
+        let held = bind(any).unwrap();
+        let port = move |address, host| PublishedPort { address, host, ..held.port };
+        let taken = || outlive(port, &[held.port.address], held.port.host).map_err(|(_, error)| error.kind());
+        // Its holder lives: at once.
+        assert_eq!(taken().unwrap_err(), io::ErrorKind::AddrInUse);
+        // A process that has ended, and one that is gone.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while !is_dying(pid) {
+            std::thread::sleep(PAUSE);
+        }
+        child.wait().unwrap();
+        assert!(is_dying(pid));
+        drop(held.socket);
+        assert_eq!(taken().unwrap().len(), 1);
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Networking {
     /// What passes on what arrives at the ports; each holds its socket.
     proxies: Vec<Proxy>,
     attached: bool,
+    /// It was connected, in this run or one before.
+    plugged: bool,
 }
 
 fn failed(error: NetworkError) -> ExecError {
@@ -64,6 +66,7 @@ impl Networking {
             names: Names::new(root, run, container),
             proxies: Vec::new(),
             attached: false,
+            plugged: false,
         }
     }
 
@@ -89,9 +92,14 @@ impl Networking {
     }
 
     /// Connects the namespace of the first process, which does not run yet.
-    pub(super) fn connect(&mut self, pid: u32) -> Result<(), ExecError> {
+    pub(super) fn connect(&mut self, pid: Option<u32>) -> Result<(), ExecError> {
         if self.connected.is_empty() {
             return Ok(());
+        }
+        let pid = pid.ok_or(ExecError::NotRunning)?;
+        // A namespace that outlived the last run is connected still.
+        if std::mem::replace(&mut self.plugged, true) {
+            self.kernel.disconnect(&self.connected).map_err(failed)?;
         }
         self.kernel.connect(pid, &self.connected).map_err(failed)?;
         self.names.connected(&self.connected, pid)

@@ -158,6 +158,12 @@ pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
 }
 
+/// Gives this thread alone a network namespace and a copy of its mount namespace (`unshare(2)`).
+pub(crate) fn unshare_network_and_mounts() -> Result<(), Errno> {
+    // SAFETY: as above; no other thread is touched.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })).map(drop)
+}
+
 /// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads.
 pub(crate) fn single_threaded() -> bool {
     rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)

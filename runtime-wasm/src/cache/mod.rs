@@ -10,7 +10,8 @@
 //! refused, reported, and built again. **Not covered:** our own user and root, who can do anything to this process anyway; therefore the
 //! digest is a plain one, a key would lie next to what it locks. On Windows the directory's access list is the caller's (a user profile's is right).
 //!
-//! The stamp is the commit: code without one is absent. Both are written to a temporary name, synced and renamed.
+//! The stamp is the commit: code without one is absent. Both are written to a temporary name, synced and renamed. When a stamp was
+//! last changed tells when its code was last used ([`room`]); the code's own times must not change.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -26,12 +27,15 @@ use crate::module::Kind;
 
 #[cfg(not(unix))]
 mod other;
+mod room;
 #[cfg(unix)]
 mod unix;
 #[cfg(not(unix))]
 use other as owner;
 #[cfg(unix)]
 use unix as owner;
+
+pub use room::{CodeUsage, CompiledCode};
 
 /// Changes whenever what is compiled, or how the engine is configured, changes.
 const FORMAT: &str = "runtime-wasm 1";
@@ -162,7 +166,10 @@ impl Cache {
             self.replace(&format!("{key}.stamp"), Stamp { identity, ..stamp }.text().as_bytes())?;
         }
         Ok(match deserialize(engine, stamp.kind, &owner::map_path(&file, &self.path.join(&code_name))) {
-            Ok(code) => Found::Hit(code),
+            Ok(code) => {
+                room::used(stamp_file);
+                Found::Hit(code)
+            }
             Err(error) => Found::Refused(Refused::Engine { message: format!("{error:#}") }),
         })
     }

@@ -91,7 +91,7 @@ fn grants(container: &Container) -> Value {
     let host = &container.host;
     let root = json!({ "Path": "/", "ReadOnly": host.read_only });
     let mounts = host.mounts.iter().map(|one| json!({ "Path": one.target, "ReadOnly": one.read_only }));
-    let everywhere = host.network == NetworkMode::Host;
+    let everywhere = matches!(host.network, NetworkMode::Host | NetworkMode::Named(_));
     let connect =
         if everywhere && host.allow_net.is_empty() { vec!["*".to_owned()] } else { host.allow_net.clone() };
     let listen: Vec<_> = host.ports.iter().map(|port| json!(port.container)).collect();

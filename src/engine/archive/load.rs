@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::{Candidate, ImageArchiveError, docker, legacy, oci};
+use crate::engine::progress::Progress;
 use crate::engine::{Engine, EngineError};
-use crate::model::{Digest, Event, Layer, Platform};
+use crate::model::{Digest, Event, Image, Layer, Platform};
 use crate::reference::Reference;
 use crate::state::LeaseId;
 use crate::store::Store;
@@ -51,15 +52,23 @@ pub enum Loaded {
 
 impl Engine {
     /// Takes the images of an archive in: those of the wanted platforms, or all that are whole in it.
-    pub fn load(&self, from: Source, wanted: &[Platform]) -> Result<Vec<Loaded>, EngineError> {
+    pub fn load(
+        &self,
+        from: Source,
+        wanted: &[Platform],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>, EngineError> {
         let leases = RefCell::new(Vec::new());
-        let outcome = self.load_under(from, wanted, &leases);
+        let mut images = Vec::new();
+        let outcome = self.load_under(from, wanted, &leases, &mut images);
         for lease in leases.into_inner() {
             self.database.release(lease)?;
         }
         if outcome.is_err() {
             // What was taken in already is named by nothing.
             self.collect_garbage()?;
+        } else {
+            images.iter().for_each(|image| self.compile(image, progress));
         }
         outcome
     }
@@ -69,6 +78,7 @@ impl Engine {
         from: Source,
         wanted: &[Platform],
         leases: &RefCell<Vec<LeaseId>>,
+        images: &mut Vec<Image>,
     ) -> Result<Vec<Loaded>, EngineError> {
         let store = self.store()?;
         let hold = |digest: &Digest, size| self.hold(digest, size, leases);
@@ -111,6 +121,7 @@ impl Engine {
                 self.database.record_image(&image, Some(&name.canonical()), &[news])?;
                 loaded.push(Loaded::Named { name, from });
             }
+            images.push(image);
         }
         Ok(loaded)
     }

@@ -13,10 +13,11 @@ pub(super) fn network(host: &HostConfig) -> Result<Network, ExecError> {
     let connect: Vec<Target> = named.collect::<Result<_, _>>().map_err(failed)?;
     match &host.network {
         NetworkMode::None | NetworkMode::Default => Ok(Network { connect, listen: listen(host) }),
-        NetworkMode::Host if connect.is_empty() => Ok(Network::everything()),
-        NetworkMode::Host => Ok(Network { connect, listen: Listen::Anything }),
-        NetworkMode::Named(_) | NetworkMode::Container(_) => {
-            let what = crate::executor::Want::Networks.describe();
+        // The host's, or one that is the guest's own.
+        NetworkMode::Host | NetworkMode::Named(_) if connect.is_empty() => Ok(Network::everything()),
+        NetworkMode::Host | NetworkMode::Named(_) => Ok(Network { connect, listen: Listen::Anything }),
+        NetworkMode::Container(_) => {
+            let what = crate::executor::Want::Namespaces.describe();
             Err(Refusal::Cannot { executor: super::NAME, what }.into())
         }
     }
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!(network(&host).unwrap().listen, Listen::Anything);
         host.allow_net = vec!["*.x".to_owned()];
         assert!(network(&host).is_err());
-        host.network = NetworkMode::Named("bridge".to_owned());
+        host.network = NetworkMode::Container("x".to_owned());
         host.allow_net.clear();
         assert!(matches!(network(&host), Err(ExecError::Refused(_))));
     }

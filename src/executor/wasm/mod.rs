@@ -13,11 +13,21 @@
 //! nothing; those that would stop it for a while are refused; every other one ends it, with status 128+n. A server of HTTP is asked
 //! first: all but SIGKILL let it answer what it has begun, and it then ends with status 0.
 //!
+//! **Networks.** On Linux a container can have a network of its own, connected like any other's: its programs are started on a
+//! thread whose network it is (`place`). An HTTP server then listens there, on the published ports' numbers or on 80.
+//!
 //! **Users.** A sandbox has none: `--user` is refused, and an image's own `USER` has no effect. The terminal of a guest has no
 //! session, so its interrupt key is only a key.
 
+mod compiled;
 mod grants;
 mod memo;
+#[cfg(target_os = "linux")]
+#[path = "place_linux.rs"]
+mod place;
+#[cfg(not(target_os = "linux"))]
+#[path = "place_other.rs"]
+mod place;
 mod ports;
 mod program;
 #[cfg(target_os = "linux")]
@@ -35,6 +45,7 @@ mod terminal;
 mod terminal;
 mod usage;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -44,7 +55,11 @@ use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Task, Want, W
 use crate::model::{ContainerId, ErrorKind, Packaging};
 pub use runtime_wasm::{Contents, Item, Kind, Need, Role, Target, inspect};
 
+pub use compiled::{Programs, keep_only, prepare, trim, usage};
+pub use runtime_wasm::CodeUsage;
+
 use memo::Memo;
+use place::Place;
 use program::Loader;
 use root::RootDir;
 use task::{Container, WasmTask};
@@ -80,21 +95,27 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
     if !workload.platform.is_wasi() && !workload.names_wasm_file() && workload.packaging == Packaging::Image {
         return Err(Refusal::Platform { executor: NAME, platform: workload.platform.clone() });
     }
-    match workload.wants.iter().find(|want| !CAN.contains(want)) {
+    let can = |want: &Want| CAN.contains(want) || *want == Want::Networks && place::JOINS;
+    match workload.wants.iter().find(|want| !can(want)) {
         Some(want) => Err(Refusal::Cannot { executor: NAME, what: want.describe() }),
         None => Ok(()),
     }
 }
 
 fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
-    let loader = Arc::new(loader(settings, false)?);
-    Ok(Box::new(Wasm { loader, settings: settings.clone(), mounted: Mutex::default() }))
+    let loader = Arc::new(loader(&settings.cache, false)?);
+    Ok(Box::new(Wasm {
+        loader,
+        settings: settings.clone(),
+        mounted: Mutex::default(),
+        place: Mutex::default(),
+    }))
 }
 
-/// What compiles; `fuel`: code that counts its instructions.
-fn loader(settings: &Settings, fuel: bool) -> Result<Loader, ExecError> {
+/// What compiles, with the directory for what is kept; `fuel`: code that counts its instructions.
+fn loader(cache: &Path, fuel: bool) -> Result<Loader, ExecError> {
     let runtime = Runtime::new(&runtime_wasm::Settings {
-        cache_dir: Some(settings.cache.join("wasm")),
+        cache_dir: Some(compiled::dir(cache)),
         fuel,
         ..runtime_wasm::Settings::default()
     })
@@ -105,7 +126,7 @@ fn loader(settings: &Settings, fuel: bool) -> Result<Loader, ExecError> {
         };
         ExecError::failed(kind, "setting up the sandbox", error)
     })?;
-    Ok(Loader { runtime, memo: Memo::new(settings.cache.join("wasm-digests")) })
+    Ok(Loader { runtime, memo: Memo::new(cache.join("wasm-digests")) })
 }
 
 /// A root with what is mounted into it.
@@ -118,6 +139,8 @@ struct Wasm {
     settings: Settings,
     /// The container's root: a process behind its second wall mounts nothing again, so a restart takes the same.
     mounted: Mutex<Option<Mounted>>,
+    /// The container's network: nor does it make another.
+    place: Mutex<Option<Arc<Place>>>,
 }
 
 impl Wasm {
@@ -132,9 +155,26 @@ impl Wasm {
         let made = (Arc::new(root), preopens);
         if self.settings.own_process {
             *mounted = Some(made.clone());
-            root::confine()?;
+            // One that is to be connected is confined when it is: see `Place`.
+            if !request.host.network.is_networked() {
+                root::confine()?;
+            }
         }
         Ok(made)
+    }
+
+    /// The network of a container that has one of its own.
+    fn place(&self, request: &Create) -> Result<Option<Arc<Place>>, ExecError> {
+        if !request.host.network.is_networked() {
+            return Ok(None);
+        }
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*place {
+            made.renew(&request.scratch, &request.name_files)?;
+            return Ok(Some(Arc::clone(made)));
+        }
+        let made = Arc::new(Place::new(&request.scratch, &request.name_files)?);
+        Ok(Some(Arc::clone(place.insert(made))))
     }
 }
 
@@ -143,11 +183,12 @@ impl Executor for Wasm {
     /// Blocks while a program is compiled for the first time: a supervisor has nothing else to do then.
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
         let loader = if request.host.fuel.is_some() {
-            Arc::new(loader(&self.settings, true)?)
+            Arc::new(loader(&self.settings.cache, true)?)
         } else {
             Arc::clone(&self.loader)
         };
         let network = grants::network(&request.host)?;
+        let place = self.place(&request)?;
         let (root, preopens) = self.root(&request)?;
         let limits = grants::limits(&request.host, self.settings.guest_memory);
         let container = Arc::new(Container {
@@ -158,6 +199,7 @@ impl Executor for Wasm {
             loader,
             preopens,
             network,
+            place,
             root: Some(root),
             id: request.id,
             life: std::sync::Mutex::default(),

@@ -18,6 +18,9 @@ pub(super) enum Listeners {
     Nothing,
 }
 
+/// Where a server of HTTP is looked for when nothing says otherwise.
+const HTTP: u16 = 80;
+
 /// A port that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to bind host port {address}:{ports}/tcp")]
@@ -58,6 +61,26 @@ pub(super) fn bind(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError>
             "publishing a port",
             PortError { address, ports, source: error },
         ));
+    }
+    Ok(listeners)
+}
+
+/// Listens on the container's own ports, in its own network: those that are published, or the usual one of a server.
+pub(super) fn inside(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError> {
+    let published = ports.iter().filter(|port| carries_http(port.protocol)).map(|port| port.container);
+    let mut numbers: Vec<u16> = published.collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.is_empty() {
+        numbers.push(HTTP);
+    }
+    let mut listeners = Vec::new();
+    for number in numbers {
+        let bound = at(None, number).map_err(|source| {
+            let error = PortError { address: "0.0.0.0".to_owned(), ports: number.to_string(), source };
+            ExecError::failed(ErrorKind::Unavailable, "listening in the container's network", error)
+        })?;
+        listeners.extend(bound);
     }
     Ok(listeners)
 }

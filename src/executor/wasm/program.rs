@@ -97,16 +97,21 @@ impl Loader {
             Ok(_) => return Err(ProgramError::NotRegular { name }),
             Err(source) => return Err(ProgramError::Open { name, source }),
         }
-        self.compile(root, &file).map_err(|source| ProgramError::Load { name, source })
+        let mut compiling = |bytes| tracing::info!(bytes, "compiling the program, once");
+        self.compile(root, &file, &mut compiling).map_err(|source| ProgramError::Load { name, source })
     }
 
     /// Loads by the remembered digest, so that a program whose code is cached is not even read.
-    fn compile(&self, root: &RootDir, file: &File) -> Result<Program, LoadError> {
-        let mut compiling = |bytes| tracing::info!(bytes, "compiling the program, once");
+    pub(super) fn compile(
+        &self,
+        root: &RootDir,
+        file: &File,
+        compiling: &mut dyn FnMut(u64),
+    ) -> Result<Program, LoadError> {
         let identity = root.identity(file);
         if let Some(digest) = identity.as_ref().and_then(|identity| self.memo.recall(identity)) {
             let source = Source { input: Input::File(file), digest: Some(digest) };
-            match self.runtime.load(&source, &mut compiling) {
+            match self.runtime.load(&source, compiling) {
                 Err(LoadError::Digest { expected, actual }) => {
                     tracing::warn!(
                         expected,
@@ -120,7 +125,7 @@ impl Loader {
         let bytes = read(file).map_err(LoadError::Read)?;
         let digest = memo::digest(&bytes);
         let source = Source { input: Input::Bytes(&bytes), digest: Some(digest) };
-        let program = self.runtime.load(&source, &mut compiling)?;
+        let program = self.runtime.load(&source, compiling)?;
         if let Some(identity) = &identity {
             self.memo.remember(identity, digest);
         }
@@ -136,7 +141,7 @@ fn checked(program: Program, name: &str, entry: Option<String>) -> Result<Loaded
 }
 
 /// The whole file; of one that is too large as much as lets the runtime say so.
-fn read(mut file: &File) -> io::Result<Vec<u8>> {
+pub(super) fn read(mut file: &File) -> io::Result<Vec<u8>> {
     let limit = runtime_wasm::Settings::default().max_module_bytes;
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))?;

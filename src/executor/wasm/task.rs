@@ -10,6 +10,7 @@ use runtime_wasm::{
 use tokio::sync::watch;
 
 use super::NAME;
+use super::place::Place;
 use super::ports::{self, Listeners};
 use super::program::{Loaded, Loader};
 use super::root::RootDir;
@@ -27,6 +28,8 @@ pub(super) struct Container {
     pub(super) root: Option<Arc<RootDir>>,
     pub(super) preopens: Vec<Preopen>,
     pub(super) network: Network,
+    /// Where its programs run, if they have a network of their own.
+    pub(super) place: Option<Arc<Place>>,
     pub(super) account: Account,
     /// The first program, as named; `#function` is one of its functions.
     pub(super) program: String,
@@ -110,7 +113,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct WasmTask {
     pub(super) container: Arc<Container>,
-    program: Program,
+    program: Arc<Program>,
     terminal: Option<Pty>,
     state: Mutex<State>,
     /// It began the container, and ends it.
@@ -144,7 +147,11 @@ impl WasmTask {
         let first = matches!(listeners, Listeners::Wanted(_));
         let serving = match (program.role(), &entry, listeners) {
             (Role::Server, None, Listeners::Wanted(wanted)) => {
-                Some(Serving { listeners: ports::bind(&wanted)?, limits: ServeLimits::default() })
+                let listeners = match &container.place {
+                    Some(place) => place.run(move || ports::inside(&wanted))??,
+                    None => ports::bind(&wanted)?,
+                };
+                Some(Serving { listeners, limits: ServeLimits::default() })
             }
             _ => None,
         };
@@ -164,7 +171,7 @@ impl WasmTask {
         grants.entry = entry;
         Ok(Self {
             container: Arc::clone(container),
-            program,
+            program: Arc::new(program),
             terminal,
             state: Mutex::new(State::Created(Box::new((grants, serving)))),
             first,
@@ -211,6 +218,10 @@ impl Task for WasmTask {
         std::process::id()
     }
 
+    fn network_pid(&self) -> Option<u32> {
+        self.container.place.as_ref().map(|place| place.id())
+    }
+
     async fn start(&self) -> Result<(), ExecError> {
         let mut state = self.state();
         if !matches!(*state, State::Created(_)) {
@@ -219,9 +230,18 @@ impl Task for WasmTask {
         let State::Created(made) = std::mem::replace(&mut *state, State::Spent) else {
             return Err(ExecError::NotRunning);
         };
-        let running = match *made {
-            (grants, None) => self.program.run(grants),
-            (grants, Some(serving)) => self.program.serve(grants, serving),
+        let program = Arc::clone(&self.program);
+        let begin = move || match *made {
+            (grants, None) => program.run(grants),
+            (grants, Some(serving)) => program.serve(grants, serving),
+        };
+        // Threads that it starts are where it is started.
+        let running = match &self.container.place {
+            Some(place) => {
+                place.confine()?;
+                place.run(begin)?
+            }
+            None => begin(),
         };
         let running = running.map_err(not_started)?;
         *state = State::Started(running.interrupter());

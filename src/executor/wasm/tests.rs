@@ -200,7 +200,7 @@ impl Subject for Wasi {
         vec![
             workload("linux/amd64", "/bin/sh", &[]),
             workload("windows/amd64", "cmd", &[]),
-            workload("wasi/wasm", "/app.wasm", &[Want::Networks]),
+            workload("wasi/wasm", "/app.wasm", &[Want::Namespaces]),
             workload("wasi/wasm", "/app.wasm", &[Want::User]),
         ]
     }
@@ -394,10 +394,10 @@ async fn a_program_is_not_read_again_once_its_digest_is_remembered() {
 }
 
 #[tokio::test]
-async fn networks_of_the_store_are_refused() {
+async fn networks_of_other_containers_are_refused() {
     let subject = Wasi::new(Layout::Directory);
     let mut request = subject.create(subject.root(None), files().0);
-    request.host.network = NetworkMode::Named("bridge".to_owned());
+    request.host.network = NetworkMode::Container("x".to_owned());
     let error = subject.open().unwrap().create(request).await.unwrap_err();
     assert!(matches!(error, ExecError::Refused(Refusal::Cannot { .. })));
 }

@@ -407,7 +407,12 @@ impl Round<'_> {
                 record.update(&order);
                 self.work.push(Box::pin(update(task, executor, order, reply)));
             }
-            Command::Network(order, reply) => change_network(record, networking, &order, task.pid(), reply),
+            Command::Network(order, reply) => match task.network_pid() {
+                Some(pid) => change_network(record, networking, &order, pid, reply),
+                None => {
+                    drop(reply.send(Err(cannot(executor, "connect a container that runs without networks"))))
+                }
+            },
             Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),
             Command::Processes(reply) => drop(reply.send(usage(task, executor, |usage| usage.processes()))),
         }

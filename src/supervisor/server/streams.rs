@@ -131,7 +131,7 @@ pub(super) async fn begin(
     }
     drop(reading);
     let stdin = write_input(input);
-    let started = match networking.connect(task.pid()) {
+    let started = match networking.connect(task.network_pid()) {
         Ok(()) => task.start().await,
         Err(error) => Err(error),
     };

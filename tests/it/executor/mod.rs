@@ -6,6 +6,7 @@ mod joins;
 mod linux;
 mod oci;
 mod wasm;
+mod wasm_compiled;
 mod wasm_grants;
 mod wasm_serve;
 

@@ -1,6 +1,8 @@
 //! What containers are told of names: through the real binary, on a host that is a network namespace of the test's own. The files
 //! are those that docker 28 writes for the same flags, its comments aside.
 
+mod wasm;
+
 use std::fs::File;
 use std::io::Read;
 use std::net::UdpSocket;
