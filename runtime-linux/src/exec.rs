@@ -55,6 +55,8 @@ pub struct ExecPlan {
     pub capabilities: Vec<String>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privs: bool,
+    /// As [`Plan::apparmor`].
+    pub apparmor: Option<String>,
     /// The system call filter.
     pub seccomp: Seccomp,
     /// Resource limits of the process.
@@ -81,6 +83,7 @@ impl ExecPlan {
             terminal: None,
             capabilities: plan.capabilities.clone(),
             no_new_privs: plan.no_new_privs,
+            apparmor: plan.apparmor.clone(),
             seccomp: plan.seccomp.clone(),
             rlimits: plan.rlimits.clone(),
             oom_score_adj: plan.oom_score_adj,
@@ -167,6 +170,7 @@ pub(crate) fn further(
     inside: Inside,
 ) -> Result<Never> {
     init::die_with_host()?;
+    crate::apparmor::on_exec(plan.apparmor.as_deref())?;
     rustix::process::setsid().at(Step::Begin, "session")?;
     let Inside { target, kinds, cgroup, stdio } = inside;
     if let Some(cgroup) = cgroup {

@@ -47,6 +47,8 @@ pub enum Step {
     WorkingDirectory,
     /// Setting capabilities.
     Capabilities,
+    /// Choosing the AppArmor profile.
+    AppArmor,
     /// Installing the system call filter.
     Seccomp,
     /// Executing the program.
@@ -75,6 +77,7 @@ impl Step {
             Self::User => "setting user",
             Self::WorkingDirectory => "changing to working directory",
             Self::Capabilities => "setting capabilities",
+            Self::AppArmor => "applying apparmor profile",
             Self::Seccomp => "installing seccomp filter",
             Self::Exec => "exec",
         }

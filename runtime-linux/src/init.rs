@@ -12,10 +12,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use crate::cgroups::Entered;
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::Tree;
 use crate::plan::{Network, Plan, Rlimit};
-use crate::remap::{self, Prepared};
+use crate::remap;
+use crate::rootfs::Opened;
 use crate::sys::{self, Cloned, Instruction};
 use crate::userns::IdMappings;
 use crate::wire::{self, Job, Payload, Report};
@@ -62,17 +64,18 @@ fn run(zero: &OwnedFd) -> Result<Never> {
     match job {
         Job::Container(mut plan) => {
             let shm = join::enter(&plan)?;
-            let cgroup = match &plan.cgroup {
+            let entered = match &plan.cgroup {
                 Some(cgroup) => {
                     let allowed = crate::cgroups::Allowed {
                         devices: &plan.devices,
                         rules: &plan.device_rules,
                         privileged: plan.privileged || plan.inside.is_some(),
                     };
-                    crate::cgroups::Cgroup::enter(cgroup, &allowed)?
+                    crate::cgroups::Cgroup::enter(cgroup, &allowed, plan.privileged)?
                 }
-                None => None,
+                None => Entered::default(),
             };
+            let Entered { unified: cgroup, view } = entered;
             let (cgroup, prepared) = match plan.user_namespace.take() {
                 Some(ids) => (None, Some(remap::enter(&mut plan, &ids, &rest, cgroup)?)),
                 None => (cgroup, None),
@@ -80,7 +83,7 @@ fn run(zero: &OwnedFd) -> Result<Never> {
             let born = sys::clone_init(flags(&plan), cgroup.as_ref().map(AsFd::as_fd));
             child_of(born.at(Step::Namespaces, "process")?, &control, |control| {
                 drop(cgroup);
-                first(control, &plan, filter.as_deref(), &rest, (shm, prepared))
+                first(control, &plan, filter.as_deref(), &rest, Opened { shm, prepared, view })
             })
         }
         Job::Exec(plan) => {
@@ -128,12 +131,13 @@ fn first(
     plan: &Plan,
     filter: Option<&[Instruction]>,
     stdio: &[OwnedFd],
-    (shm, prepared): (Option<OwnedFd>, Option<Prepared>),
+    opened: Opened,
 ) -> Result<Never> {
     if plan.terminal.is_none() && stdio.len() != 3 {
         return Err(InitFailure::new(Step::Begin, "standard streams", Cause::Errno(libc::EBADMSG)));
     }
     die_with_host()?;
+    crate::apparmor::on_exec(plan.apparmor.as_deref())?;
     rustix::process::setsid().at(Step::Begin, "session")?;
     for (name, set) in [
         (&plan.hostname, rustix::system::sethostname as fn(&[u8]) -> rustix::io::Result<()>),
@@ -147,7 +151,7 @@ fn first(
         sys::loopback_up().at(Step::Network, "lo")?;
     }
     set_oom_score(plan.oom_score_adj)?;
-    let (tree, terminal) = rootfs::prepare(plan, shm, prepared)?;
+    let (tree, terminal) = rootfs::prepare(plan, opened)?;
     set_rlimits(&plan.rlimits)?;
     let identity = identity(&tree, &plan.user, &plan.additional_groups, plan.inside.as_ref())?;
     working_directory(&tree, &plan.cwd, true)?;

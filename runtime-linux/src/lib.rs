@@ -22,6 +22,7 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
+pub mod apparmor;
 pub mod aside;
 pub mod caps;
 pub mod cgroups;

@@ -69,6 +69,8 @@ pub struct Plan {
     pub capabilities: Vec<String>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privs: bool,
+    /// The AppArmor profile, which has to be loaded; `None`: whatever the caller's own says of programs that it runs.
+    pub apparmor: Option<String>,
     /// The system call filter.
     pub seccomp: Seccomp,
     /// Paths hidden: [`MASKED_PATHS`] unless told otherwise.
@@ -120,6 +122,7 @@ impl Plan {
             init: false,
             capabilities: owned(crate::caps::DEFAULT),
             no_new_privs: false,
+            apparmor: None,
             seccomp: Seccomp::Default,
             masked_paths: owned(MASKED_PATHS),
             readonly_paths: owned(READONLY_PATHS),

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 
+use crate::cgroups::View;
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::{self, Tree};
 use crate::nested::{self, Outer};
@@ -22,6 +23,17 @@ const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const STRICT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// What stage one opened of the host, to be attached in the container.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Another's `/dev/shm`.
+    pub(crate) shm: Option<OwnedFd>,
+    /// What is made for a user namespace of the container's own.
+    pub(crate) prepared: Option<Prepared>,
+    /// Its groups on cgroup v1.
+    pub(crate) view: Option<View>,
+}
 
 /// A terminal: the host's end and the process's.
 pub(crate) type Pair = (OwnedFd, OwnedFd);
@@ -92,11 +104,8 @@ fn pivot(plan: &Plan, made: Option<OwnedFd>) -> Result<Tree> {
 }
 
 /// Everything about mounts; the terminal's descriptors when there is one.
-pub(crate) fn prepare(
-    plan: &Plan,
-    shm: Option<OwnedFd>,
-    prepared: Option<Prepared>,
-) -> Result<(Tree, Option<Pair>)> {
+pub(crate) fn prepare(plan: &Plan, opened: Opened) -> Result<(Tree, Option<Pair>)> {
+    let Opened { shm, prepared, view } = opened;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     let (root, sources) = match prepared {
         Some(Prepared { root, sources }) => (Some(root), sources),
@@ -109,7 +118,7 @@ pub(crate) fn prepare(
     mounts::attach(&outer.proc, tree.plain_directory("proc")?).at(Step::Mount, "/proc")?;
     let null = devices(plan, &tree, &outer, shm)?;
     let terminal = plan.terminal.map(|size| terminal(&tree, size)).transpose()?;
-    sysfs(plan, &tree, &outer.sys)?;
+    sysfs(plan, &tree, &outer.sys, view.as_ref())?;
     for (mount, source) in plan.mounts.iter().zip(sources) {
         user_mount(&tree, mount, source)?;
     }
@@ -122,12 +131,15 @@ pub(crate) fn prepare(
     Ok((tree, terminal))
 }
 
-fn sysfs(plan: &Plan, tree: &Tree, sys: &OwnedFd) -> Result<()> {
+fn sysfs(plan: &Plan, tree: &Tree, sys: &OwnedFd, view: Option<&View>) -> Result<()> {
     let attributes = |strict: MountAttrFlags| {
         if plan.privileged { strict } else { strict | MountAttrFlags::MOUNT_ATTR_RDONLY }
     };
     mounts::attach(sys, tree.plain_directory("sys")?).at(Step::Mount, "/sys")?;
     let Ok(place) = tree.open("/sys/fs/cgroup", OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
+    if let Some(view) = view {
+        return view.show(&place);
+    }
     // Only v2 has one tree to show; in a new cgroup namespace it begins at the container's own cgroup.
     if plan.namespaces.cgroup.is_new()
         && let Ok(cgroup) = mounts::filesystem("cgroup2", &[], attributes(STRICT))

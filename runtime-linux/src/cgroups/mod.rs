@@ -9,6 +9,7 @@ pub(crate) mod join;
 mod stats;
 mod v1;
 mod v2;
+mod view;
 
 use std::fs;
 use std::io;
@@ -21,6 +22,16 @@ use crate::failure::{Cause, InitFailure, Result, Step};
 use crate::plan::{CgroupPlan, Device, DeviceRule, Limits};
 
 pub use stats::Stats;
+pub(crate) use view::View;
+
+/// What became of a cgroup that was made.
+#[derive(Debug, Default)]
+pub(crate) struct Entered {
+    /// v2: the directory for `CLONE_INTO_CGROUP`.
+    pub(crate) unified: Option<fs::File>,
+    /// v1: what the container is to see.
+    pub(crate) view: Option<View>,
+}
 
 /// A cgroup operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -258,9 +269,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Makes it, applies the limits, and (v1) moves this process in. On v2 the answer is the directory for
-    /// `CLONE_INTO_CGROUP`.
-    pub(crate) fn enter(plan: &CgroupPlan, devices: &Allowed<'_>) -> Result<Option<fs::File>> {
+    /// Makes it, applies the limits, and (v1) moves this process in; `writable`: the container may
+    /// change what it sees.
+    pub(crate) fn enter(plan: &CgroupPlan, devices: &Allowed<'_>, writable: bool) -> Result<Entered> {
         let fail = |error: CgroupError| {
             let code = match &error {
                 CgroupError::Io { source, .. } => source.raw_os_error().map(Cause::Errno),
@@ -278,9 +289,11 @@ impl Cgroup {
         };
         let cgroup = Self::open(&plan.path).map_err(fail)?;
         if cgroup.hierarchies.unified() {
-            v2::enter(&cgroup, plan, devices).map(Some).map_err(fail)
+            let unified = v2::enter(&cgroup, plan, devices).map_err(fail)?;
+            Ok(Entered { unified: Some(unified), view: None })
         } else {
-            v1::enter(&cgroup, plan, devices).map(|()| None).map_err(fail)
+            v1::enter(&cgroup, plan, devices).map_err(fail)?;
+            Ok(Entered { unified: None, view: Some(View::open(&cgroup, writable)?) })
         }
     }
 }

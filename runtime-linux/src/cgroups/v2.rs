@@ -21,7 +21,13 @@ fn enable(cgroup: &Cgroup) -> Result<(), CgroupError> {
         let path = dir.join("cgroup.subtree_control");
         let on = fs::read_to_string(&path).unwrap_or_default();
         let has = |list: &str, name: &str| list.split_whitespace().any(|c| c == name);
-        for name in WANTED.iter().filter(|name| has(&offered, name) && !has(&on, name)) {
+        let missing = || WANTED.iter().filter(|name| has(&offered, name) && !has(&on, name));
+        // Some controllers could be switched on all the same, and would stay when others cannot.
+        let procs = || fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        if dir != top && missing().next().is_some() && !crate::userns::inside() && !procs().is_empty() {
+            return Err(CgroupError::Occupied(dir));
+        }
+        for name in missing() {
             let value = format!("+{name}");
             match write(&path, &value) {
                 Err(CgroupError::Io { source, .. })

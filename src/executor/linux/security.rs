@@ -70,7 +70,7 @@ pub(super) fn apply(plan: &mut Plan, request: &Create) -> Result<(), ExecError> 
         plan.masked_paths.clear();
         plan.readonly_paths.clear();
     }
-    modules(host)?;
+    plan.apparmor = modules(host)?;
     if let Some(size) = host.shm_size {
         plan.shm_size = size;
     }
@@ -92,10 +92,12 @@ fn rlimit(limit: &crate::model::Ulimit) -> Rlimit {
     Rlimit { name: limit.name.clone(), soft: value(limit.soft), hard: value(limit.hard) }
 }
 
-/// AppArmor and `SELinux`: this host may have neither, and then nothing is promised that nobody keeps.
-fn modules(host: &HostConfig) -> Result<(), ExecError> {
-    if let Some(profile) = &host.security.apparmor
-        && profile != "unconfined"
+/// AppArmor and `SELinux`: this host may have neither, and then nothing is promised that nobody keeps. The answer is the
+/// AppArmor profile.
+fn modules(host: &HostConfig) -> Result<Option<String>, ExecError> {
+    let profile = host.security.apparmor.as_ref().filter(|profile| *profile != "unconfined");
+    if let Some(profile) = profile
+        && !runtime_linux::apparmor::enabled()
     {
         let option = format!("apparmor={profile}");
         return Err(failed(ErrorKind::Unsupported, SecurityError::Module { option }));
@@ -105,7 +107,7 @@ fn modules(host: &HostConfig) -> Result<(), ExecError> {
             let option = format!("label={label}");
             Err(failed(ErrorKind::Unsupported, SecurityError::Module { option }))
         }
-        None => Ok(()),
+        None => Ok(profile.cloned()),
     }
 }
 

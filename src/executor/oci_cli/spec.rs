@@ -91,6 +91,9 @@ pub(super) fn process(plan: &Plan, identity: &Identity) -> Value {
     if let Some(size) = plan.terminal {
         process["consoleSize"] = json!({ "height": size.rows, "width": size.cols });
     }
+    if let Some(profile) = &plan.apparmor {
+        process["apparmorProfile"] = json!(profile);
+    }
     if let Some(score) = plan.oom_score_adj {
         process["oomScoreAdj"] = json!(score);
     }

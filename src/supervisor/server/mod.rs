@@ -410,7 +410,7 @@ impl Round<'_> {
             Command::Network(order, reply) => match task.network_pid() {
                 Some(pid) => change_network(record, networking, &order, pid, reply),
                 None => {
-                    drop(reply.send(Err(cannot(executor, "connect a container that runs without networks"))))
+                    drop(reply.send(Err(cannot(executor, "connect a container that runs without networks"))));
                 }
             },
             Command::Stats(reply) => drop(reply.send(usage(task, executor, |usage| usage.stats()))),

@@ -1,5 +1,6 @@
 //! Control groups: below another parent, and apart from those of another store.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,7 +19,7 @@ impl Parent {
     /// The directories that it is, on either version.
     fn dirs(&self) -> Vec<PathBuf> {
         let top = Path::new("/sys/fs/cgroup");
-        let hierarchies = std::fs::read_dir(top).expect("control groups").flatten().map(|entry| entry.path());
+        let hierarchies = fs::read_dir(top).expect("control groups").flatten().map(|entry| entry.path());
         let links = |path: &PathBuf| !path.is_symlink();
         let roots = hierarchies.filter(links).chain([top.to_owned()]);
         roots.map(|root| root.join(&self.0)).filter(|path| path.is_dir()).collect()
@@ -26,7 +27,7 @@ impl Parent {
 
     /// The groups of containers below a path in it.
     fn groups(&self, below: &str, id: &str) -> Vec<PathBuf> {
-        let inside = |dir: PathBuf| std::fs::read_dir(dir.join(below)).into_iter().flatten().flatten();
+        let inside = |dir: PathBuf| fs::read_dir(dir.join(below)).into_iter().flatten().flatten();
         let all = self.dirs().into_iter().flat_map(inside).map(|entry| entry.path());
         all.filter(|path| path.file_name().expect("a name").to_string_lossy().starts_with(id)).collect()
     }
@@ -51,7 +52,7 @@ fn a_container_lives_below_the_parent_that_was_asked_for() {
     let groups = || parent.groups("a/b", &id);
     assert!(!groups().is_empty());
     let limits = |name: &str| {
-        let read = groups().into_iter().find_map(|group| std::fs::read_to_string(group.join(name)).ok());
+        let read = groups().into_iter().find_map(|group| fs::read_to_string(group.join(name)).ok());
         read.map(|text| text.trim().to_owned())
     };
     let memory = || limits("memory.limit_in_bytes").or_else(|| limits("memory.max"));
@@ -90,6 +91,36 @@ fn a_slice_is_nested_by_its_name() {
     assert_eq!(parent.groups(&slice, &id), Vec::<PathBuf>::new());
 }
 
+/// On v1 every hierarchy has a tree of its own, and a container sees its own groups in them, as with docker.
+#[test]
+fn a_container_sees_its_own_limits() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
+                  cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; \
+                  mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x 2>/dev/null || echo closed";
+    for flags in [&[][..], &["--cgroupns", "host"], &["--init"], &["--userns", "auto"]] {
+        // Of the whole tree of v2 the place of one's own group depends on the host.
+        if flags.contains(&"host") && Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            continue;
+        }
+        let mut args = vec!["run", "--rm", "-m", "64m", "--pids-limit", "50"];
+        args.extend(flags);
+        args.extend([image.as_str(), "sh", "-c", script]);
+        assert_eq!(host.umiak(&args).exits(0).text(), "67108864\n50\nclosed", "{flags:?}");
+    }
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        let links = "readlink /sys/fs/cgroup/cpu /sys/fs/cgroup/cpuacct; cat /sys/fs/cgroup/cpu/cpu.shares";
+        let joint = Path::new("/sys/fs/cgroup/cpu,cpuacct").is_dir();
+        let wanted = if joint { "cpu,cpuacct\ncpu,cpuacct\n512" } else { "512" };
+        let out = host.umiak(&["run", "--rm", "--cpu-shares", "512", &image, "sh", "-c", links]).exits(0);
+        assert_eq!(out.text(), wanted);
+    }
+    let write = "mkdir /sys/fs/cgroup/pids/inner 2>/dev/null || mkdir /sys/fs/cgroup/inner";
+    host.umiak(&["run", "--rm", "--privileged", &image, "sh", "-c", write]).exits(0);
+}
+
 #[test]
 fn parents_that_lead_elsewhere_make_nothing() {
     require!(root, registry);
@@ -111,6 +142,14 @@ fn a_copied_store_cannot_end_the_originals_containers() {
     require!(root, registry);
     let (host, copy) = (Host::new(), Host::new());
     let id = detached(&host, &["--name", "one"], &["sleep", "1000"]);
+    // A copy of what is written to is no database; the supervisor closes it when it has told of the start.
+    let files = format!("/proc/{}/fd", Host::supervisor(&id).expect("its supervisor"));
+    let open = || {
+        let files = fs::read_dir(&files).expect("it lives").flatten();
+        let mut names = files.filter_map(|file| fs::read_link(file.path()).ok());
+        names.any(|name| name.parent() == Some(&host.root()))
+    };
+    until("nobody has the database open", || !open());
     for part in ["root", "run"] {
         let from = host.dir().join(part);
         // What is about to be closed may go while it is copied.

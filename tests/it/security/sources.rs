@@ -72,6 +72,35 @@ fn a_part_of_a_volume_is_never_anything_else() {
     assert_eq!(out.text(), "mine");
 }
 
+/// What is mounted is what was looked at, whatever is at the source's path by then: here a folder and a file in turn.
+#[test]
+fn a_source_that_changes_is_one_thing_or_the_other() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = registry::busybox();
+    let dir = host.dir().join("sources");
+    fs::create_dir_all(dir.join("part")).expect("made");
+    fs::write(dir.join("part/mine"), "folder").expect("written");
+    fs::write(dir.join("other"), "file").expect("written");
+    host.umiak(&["pull", "-q", &image]).exits(0);
+    let bind = format!("{}:/x", dir.join("part").display());
+    let stop = AtomicBool::new(false);
+    let seen: Vec<_> = std::thread::scope(|scope| {
+        let swapper = scope.spawn(|| swap(&dir, &stop));
+        let look = || {
+            host.umiak(&["run", "--rm", "-v", &bind, &image, "sh", "-c", "cat /x/mine 2>/dev/null || cat /x"])
+        };
+        let seen = (0..20).map(|_| look()).collect();
+        stop.store(true, Ordering::Relaxed);
+        swapper.join().expect("it swaps");
+        seen
+    });
+    for out in seen {
+        let out = out.exits(0);
+        assert!(matches!(out.text(), "folder" | "file"), "{}", out.text());
+    }
+}
+
 /// What the kernel says in a container of a source and of the mounts below it: `S` is shared, `R` receives, `-` neither.
 fn travels(host: &Host, image: &str, dir: &Path, wish: &str) -> String {
     // A mount that is shared with nobody else, and below it one that is as well and one that is not.
