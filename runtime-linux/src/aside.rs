@@ -65,7 +65,9 @@ fn serve(files: &[(PathBuf, &str); 2], tell: &Sender<io::Result<u32>>, queue: Re
     let good = made.is_ok();
     let _ = tell.send(made);
     if good {
-        queue.into_iter().for_each(|job| job());
+        for job in queue {
+            job();
+        }
     }
 }
 

@@ -110,9 +110,11 @@ impl Networking {
         self.names.changed(&self.connected, pid)
     }
 
-    /// It has ended: its devices go before its addresses do, which is with the record of its end.
-    pub(super) fn ended(&mut self) {
-        self.proxies.clear();
+    /// It has ended: its devices and its ports go before its addresses do, which is with the record of its end.
+    pub(super) async fn ended(&mut self) {
+        for proxy in self.proxies.drain(..) {
+            proxy.end().await;
+        }
         self.names.ended();
         if let Err(error) = self.kernel.disconnect(&self.connected) {
             tracing::warn!(error = chain(&error), "disconnecting the container");
@@ -129,8 +131,8 @@ impl Networking {
     }
 
     /// It could not be started: everything is given back.
-    pub(super) fn abandon(&mut self, database: &Database) {
-        self.ended();
+    pub(super) async fn abandon(&mut self, database: &Database) {
+        self.ended().await;
         if self.attached
             && let Err(error) = database.release_addresses(&self.container.id)
         {

@@ -68,7 +68,9 @@ impl Engine {
             // What was taken in already is named by nothing.
             self.collect_garbage()?;
         } else {
-            images.iter().for_each(|image| self.compile(image, progress));
+            for image in &images {
+                self.compile(image, progress);
+            }
         }
         outcome
     }

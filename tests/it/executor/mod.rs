@@ -8,6 +8,7 @@ mod oci;
 mod wasm;
 mod wasm_compiled;
 mod wasm_grants;
+pub(crate) mod wasm_programs;
 mod wasm_serve;
 
 use crate::support::{host::Host, registry, require};

@@ -1,5 +1,7 @@
 //! Modules are compiled when their image comes, and compiled ones take no more room than they may.
 
+use std::path::Path;
+
 use crate::support::host::Host;
 use crate::support::tar::{archive, file};
 use crate::support::{registry, require};
@@ -10,7 +12,8 @@ fn image(name: &str, tag: &str) -> String {
 
 /// The files of compiled code.
 fn compiled(host: &Host) -> Vec<String> {
-    host.list("cache/wasm").into_iter().filter(|name| name.ends_with(".cwasm")).collect()
+    let code = |name: &String| Path::new(name).extension().is_some_and(|end| end == "cwasm");
+    host.list("cache/wasm").into_iter().filter(code).collect()
 }
 
 /// How many compiled modules `system df` counts, and what they take.

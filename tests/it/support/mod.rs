@@ -23,6 +23,7 @@ pub(crate) fn tier(name: &str) -> bool {
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
         "umoci" => std::path::Path::new("/usr/bin/umoci").exists(),
+        "programs" => crate::executor::wasm_programs::folder().is_dir(),
         "docker" => is_root() && crate::differential::available(),
         "runtimes" => {
             ["/usr/sbin/runc", "/usr/bin/crun"].iter().all(|path| std::path::Path::new(path).exists())
