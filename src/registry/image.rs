@@ -19,8 +19,8 @@ pub fn image_from(manifest: &[u8], config: &[u8], target: &Digest) -> Result<Ima
     }
     manifest::within("bytes of the config", config.len() as u64, LIMITS.config)?;
     let mut root = manifest::strict(config, "config")?;
-    let types = std::iter::once(&parsed.config).chain(&parsed.layers).map(|one| one.media_type.as_str());
-    types.map(own_host).collect::<Result<(), _>>()?;
+    let mut types = std::iter::once(&parsed.config).chain(&parsed.layers).map(|one| one.media_type.as_str());
+    types.try_for_each(own_host)?;
     let kinds: Vec<LayerKind> = parsed.layers.iter().map(layer_kind).collect::<Result<_, _>>()?;
     let packaging = packaging(&parsed, &kinds)?;
     let layers = layers(&parsed, &kinds, &root, packaging)?;
