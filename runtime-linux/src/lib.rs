@@ -26,6 +26,7 @@ pub mod apparmor;
 pub mod aside;
 pub mod caps;
 pub mod cgroups;
+pub mod companion;
 pub mod detached;
 mod exec;
 mod failure;

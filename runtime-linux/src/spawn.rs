@@ -107,7 +107,7 @@ pub struct Created {
 }
 
 /// Runs a job in the one thread that lives as long as the process.
-fn in_parent_thread(
+pub(crate) fn in_parent_thread(
     job: impl FnOnce() -> io::Result<std::process::Child> + Send + 'static,
 ) -> io::Result<std::process::Child> {
     type Job = Box<dyn FnOnce() + Send>;

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use crate::config::DefaultNetwork;
 use crate::model::{
-    Container, ContainerId, DEFAULT_NETWORK, Endpoint, EndpointSettings, Network, NetworkMode, PublishedPort,
-    RuntimeStatus, Timestamp,
+    Container, ContainerId, DEFAULT_NETWORK, Endpoint, EndpointSettings, HostConfig, Network, NetworkMode,
+    PublishedPort, RuntimeStatus, Timestamp,
 };
 use crate::network::kernel::{self, Kernel};
 use crate::network::make::{self, NetworkWish};
-use crate::network::{NetworkError, bridge_name};
+use crate::network::{NetworkError, bridge_name, pasta};
 use crate::state::StateError;
 use crate::supervisor::protocol::NetworkOrder;
 use crate::supervisor::{self, Claim, Liveness};
@@ -217,19 +217,23 @@ impl Engine {
             // Whoever publishes a port means a network.
             let publishes = !host.ports.is_empty() || host.publish_all;
             let wanted = self.config.default_network == DefaultNetwork::Bridge || publishes;
+            // An ordinary user's has one where that can be.
+            let passed = linux && !may && wanted;
             if linux && may && wanted {
                 host.network = NetworkMode::Named(DEFAULT_NETWORK.to_owned());
-            } else {
+            } else if passed && (publishes || pasta::program().is_ok()) {
                 // A sandbox publishes without a network: its supervisor listens.
-                if publishes && linux {
-                    return Err(NetworkError::Root { what: "publishing ports" }.into());
-                }
+                return passed_on(host, "publishing ports");
+            } else {
                 host.network = NetworkMode::None;
                 host.networks.clear();
             }
         }
         let NetworkMode::Named(name) = &mut host.network else { return Ok(()) };
         if !may {
+            if linux && host.networks.len() <= 1 && matches!(name.as_str(), DEFAULT_NETWORK | "pasta") {
+                return passed_on(host, "joining the host's network");
+            }
             return Err(NetworkError::Root { what: "joining networks" }.into());
         }
         if host.networks.is_empty() {
@@ -265,9 +269,6 @@ impl Engine {
     /// A container's networks and ports.
     pub fn connections(&self, id: &ContainerId) -> Result<Connections, EngineError> {
         let endpoints = self.database.endpoints_of(id)?;
-        if endpoints.is_empty() {
-            return Ok(Connections::default());
-        }
         let networks = self.database.networks()?;
         let ports = self.database.ports_of(id)?;
         Ok(Connections { endpoints: endpoints.into_iter().map(|one| join(&networks, one)).collect(), ports })
@@ -288,7 +289,10 @@ impl Engine {
 
     /// Takes back what a container had on its networks, when nobody supervises it.
     pub(super) fn forget_networks(&self, container: &Container) -> Result<(), EngineError> {
-        if container.host.network.is_networked() {
+        if container.host.network == NetworkMode::Pasta {
+            // There are only ports.
+            self.database.release_addresses(&container.id)?;
+        } else if container.host.network.is_networked() {
             self.kernel().forget(&self.database, &container.id)?;
         }
         Ok(())
@@ -319,6 +323,29 @@ impl Engine {
     }
 }
 
+/// An ordinary user's container gets the host's network by `pasta`.
+fn passed_on(host: &mut HostConfig, what: &'static str) -> Result<(), EngineError> {
+    if cfg!(not(target_os = "linux")) {
+        return Err(NetworkError::Unsupported.into());
+    }
+    pasta::program().map_err(|missing| NetworkError::NoPasta { what, missing })?;
+    if !host.links.is_empty() {
+        let message =
+            "conflicting options: a container on the host's network by pasta can't be used with links";
+        return Err(NetworkError::Invalid { message: message.to_owned() }.into());
+    }
+    if let Some(first) = host.networks.first() {
+        let plain = EndpointSettings { network: first.network.clone(), ..EndpointSettings::default() };
+        if *first != plain {
+            let message = "invalid config for network pasta: the container has the host's addresses, and no other can be chosen";
+            return Err(NetworkError::Invalid { message: message.to_owned() }.into());
+        }
+    }
+    host.network = NetworkMode::Pasta;
+    host.networks.clear();
+    Ok(())
+}
+
 fn join(networks: &[Network], endpoint: Endpoint) -> Connection {
     let network = networks.iter().find(|network| network.id == endpoint.network).cloned();
     Connection { network, endpoint }
@@ -332,6 +359,9 @@ fn changeable(container: &Container, network: &Network) -> Result<(), EngineErro
         }
         (NetworkMode::Host, _) => {
             "container cannot be disconnected from host network or connected to host network"
+        }
+        (NetworkMode::Pasta, _) => {
+            "container has the host's network by pasta and cannot be connected to any other network"
         }
         (_, "host" | "none") => {
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"

@@ -121,6 +121,8 @@ pub enum NetworkMode {
     /// A network of the store, by its name: `bridge` is the one that is always there. As typed (a name, an id or the beginning of
     /// one) until the engine replaces it when the container is made.
     Named(String),
+    /// The host's, passed on by `pasta`: what an ordinary user can have.
+    Pasta,
     /// The host's.
     Host,
     /// Another container's: its name or id as typed, until the engine replaces it with the full id when the container is made.
@@ -132,6 +134,7 @@ impl NetworkMode {
     pub fn text(&self) -> String {
         match self {
             Self::None => "none".to_owned(),
+            Self::Pasta => "pasta".to_owned(),
             Self::Host => "host".to_owned(),
             Self::Container(of) => format!("container:{of}"),
             Self::Default => "default".to_owned(),

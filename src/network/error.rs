@@ -146,9 +146,36 @@ pub enum NetworkError {
         /// What was asked for.
         what: &'static str,
     },
+    /// What gives an ordinary user's containers the network is not there.
+    #[error("{what} needs root or `pasta`: {missing}")]
+    NoPasta {
+        /// What was asked for.
+        what: &'static str,
+        /// What is not there.
+        missing: Missing,
+    },
+    /// `pasta` ended before the container was connected.
+    #[error("connecting the container by `{}`: {said}", program.display())]
+    Pasta {
+        /// The program.
+        program: std::path::PathBuf,
+        /// Its last words.
+        said: String,
+    },
     /// This system has none.
     #[error("networks of containers need a Linux host")]
     Unsupported,
+}
+
+/// What `pasta` lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// The program.
+    #[error("it is not installed")]
+    Program,
+    /// The kernel's device.
+    #[error("`/dev/net/tun` cannot be opened by this user")]
+    Device,
 }
 
 impl NetworkError {
@@ -180,7 +207,11 @@ impl Kind for NetworkError {
             | Self::Reserved { .. }
             | Self::PortInUse { .. }
             | Self::NoPort { .. } => ErrorKind::Conflict,
-            Self::NoSubnet | Self::UsedUp { .. } | Self::File { .. } => ErrorKind::Unavailable,
+            Self::NoSubnet
+            | Self::UsedUp { .. }
+            | Self::File { .. }
+            | Self::NoPasta { .. }
+            | Self::Pasta { .. } => ErrorKind::Unavailable,
             Self::Predefined { .. } | Self::Root { .. } => ErrorKind::Forbidden,
             Self::Unsupported => ErrorKind::Unsupported,
             Self::Kernel { source, .. } | Self::Firewall { source, .. } | Self::Port { source, .. } => {
@@ -208,6 +239,15 @@ impl Kind for NetworkError {
             Self::Route { .. } => "make the network with another `--subnet`, or remove the route",
             Self::UsedUp { .. } => "remove containers of this network, or make one with a larger subnet",
             Self::PortInUse { .. } | Self::NoPort { .. } => "end what listens there, or publish another port",
+            Self::NoPasta { missing: Missing::Program, .. } => {
+                "install `pasta` (Debian's package `passt`), or use `--network none` or `host`"
+            }
+            Self::NoPasta { missing: Missing::Device, .. } => {
+                "load the module `tun` and let users open the device (`chmod 666 /dev/net/tun`)"
+            }
+            Self::Port { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "users may have ports from `net.ipv4.ip_unprivileged_port_start` on (mostly 1024)"
+            }
             Self::Root { .. } => "run as root, or use `--network none` or `host`",
             _ => return Vec::new(),
         };

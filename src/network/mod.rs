@@ -6,6 +6,7 @@
 //! | [`make`] | a network from what was asked for, checked: pure |
 //! | [`dns`], [`files`] | names: a zone and messages; the texts of files: pure |
 //! | [`kernel`] | bridges, the firewall's table, containers' devices; a lock that all engines of the host share |
+//! | [`pasta`] | the network of ordinary users' containers |
 //! | [`ports`] | sockets that hold the host's ports |
 //!
 //! Invariants:
@@ -24,6 +25,12 @@ pub mod kernel;
 #[path = "kernel_other.rs"]
 pub mod kernel;
 pub mod make;
+#[cfg(target_os = "linux")]
+#[path = "pasta_linux.rs"]
+pub mod pasta;
+#[cfg(not(target_os = "linux"))]
+#[path = "pasta_other.rs"]
+pub mod pasta;
 pub mod pool;
 #[cfg(target_os = "linux")]
 #[path = "ports_linux.rs"]
@@ -32,7 +39,7 @@ pub mod ports;
 #[path = "ports_other.rs"]
 pub mod ports;
 
-pub use error::NetworkError;
+pub use error::{Missing, NetworkError};
 
 use crate::model::{Container, ContainerConfig, Endpoint, Network, PortBinding, Protocol};
 

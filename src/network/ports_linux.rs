@@ -57,9 +57,19 @@ pub fn hold(
     let (false, Some((network, _))) = (wanted.is_empty(), way_out) else { return Ok(Vec::new()) };
     let default = network.options.get(make::HOST_BINDING).and_then(|text| text.parse::<Ipv4Addr>().ok());
     let default = default.filter(|address| !address.is_unspecified()).map(IpAddr::from);
+    all(database, container, &wanted, default)
+}
+
+/// Takes all of these ports or none; on `default` where no address is named.
+pub(super) fn all(
+    database: &Database,
+    container: &Container,
+    wanted: &[PortBinding],
+    default: Option<IpAddr>,
+) -> Result<Vec<Held>, NetworkError> {
     let recorded = database.ports()?;
     let mut held: Vec<Held> = Vec::new();
-    for binding in &wanted {
+    for binding in wanted {
         let addresses = match binding.address.or(default) {
             Some(address) => vec![address],
             None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],

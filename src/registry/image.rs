@@ -19,6 +19,8 @@ pub fn image_from(manifest: &[u8], config: &[u8], target: &Digest) -> Result<Ima
     }
     manifest::within("bytes of the config", config.len() as u64, LIMITS.config)?;
     let mut root = manifest::strict(config, "config")?;
+    let mut types = std::iter::once(&parsed.config).chain(&parsed.layers).map(|one| one.media_type.as_str());
+    types.try_for_each(own_host)?;
     let kinds: Vec<LayerKind> = parsed.layers.iter().map(layer_kind).collect::<Result<_, _>>()?;
     let packaging = packaging(&parsed, &kinds)?;
     let layers = layers(&parsed, &kinds, &root, packaging)?;
@@ -68,6 +70,18 @@ pub fn image_from(manifest: &[u8], config: &[u8], target: &Digest) -> Result<Ima
         unpacked_size: 0,
         history,
     })
+}
+
+/// Refuses by name what belongs to a host of its own: its triggers, bindings and stores are no part of WASI.
+fn own_host(media_type: &str) -> Result<(), ManifestError> {
+    let (what, host) = match media_type {
+        "application/vnd.fermyon.spin.application.v1+config" => ("Spin application", "Spin"),
+        "application/vnd.wasmcloud.provider.archive.config"
+        | "application/vnd.wasmcloud.provider.archive.layer.v1+par" => ("wasmCloud provider", "wasmCloud"),
+        "application/vnd.wasmcloud.actor.archive.config" => ("wasmCloud actor", "wasmCloud"),
+        _ => return Ok(()),
+    };
+    Err(ManifestError::OwnHost { what, host, media_type: media_type.to_owned() })
 }
 
 fn packaging(manifest: &Manifest, kinds: &[LayerKind]) -> Result<Packaging, ManifestError> {

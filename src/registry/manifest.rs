@@ -170,6 +170,16 @@ pub enum ManifestError {
         /// How many it has.
         layers: usize,
     },
+    /// Something that only its own host can run.
+    #[error("this is a {what} (`{media_type}`), which needs {host} as its host and is no program by itself")]
+    OwnHost {
+        /// What it is.
+        what: &'static str,
+        /// What runs it.
+        host: &'static str,
+        /// What it is known by.
+        media_type: String,
+    },
     /// The config is not the one that the manifest names.
     #[error("the manifest names config {expected}, this one is {actual}")]
     ConfigDigest {
@@ -198,7 +208,7 @@ pub enum ManifestError {
 impl Kind for ManifestError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::MediaType { .. } | Self::WasmLayers { .. } => ErrorKind::Unsupported,
+            Self::MediaType { .. } | Self::WasmLayers { .. } | Self::OwnHost { .. } => ErrorKind::Unsupported,
             Self::ForeignLayer { .. } => ErrorKind::Forbidden,
             _ => ErrorKind::InvalidInput,
         }
@@ -206,6 +216,9 @@ impl Kind for ManifestError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::OwnHost { .. } => vec![
+                "a component of it that is a WASI command or an HTTP server runs here when it is published as a Wasm artifact (`application/wasm`)".to_owned(),
+            ],
             Self::MediaType { what: "manifest", media_type } if media_type.contains("manifest.v1") => {
                 vec!["the image is in docker's old schema 1: push it again with a current tool".into()]
             }

@@ -108,6 +108,19 @@ fn hostile_manifests_are_refused() {
     for (bytes, config, message) in [
         (of("application/x", TAR), &good, "unsupported media type `application/x` of the config"),
         (of(OCI_CONFIG, "application/y"), &good, "unsupported media type `application/y` of the layer"),
+        (
+            manifest(
+                &two,
+                OCI_CONFIG,
+                &[
+                    ("application/vnd.fermyon.spin.application.v1+config", &other),
+                    ("application/vnd.wasm.content.layer.v1+wasm", &layer),
+                ],
+            ),
+            &two,
+            "this is a Spin application",
+        ),
+        (of("application/vnd.wasmcloud.actor.archive.config", "application/wasm"), &good, "needs wasmCloud"),
         (of(OCI_CONFIG, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), &good, "not allowed"),
         (manifest(&good, OCI_CONFIG, &[]), &good, "0 layers but the config has 1 diff ids"),
         (manifest(&good, OCI_CONFIG, &[("application/wasm", &layer)]), &good, "a wasm layer is for `wasm`"),

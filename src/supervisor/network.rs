@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use crate::executor::{ExecError, NameFiles};
-use crate::model::{Container, EndpointSettings, Kind as _, chain};
+use crate::model::{Container, EndpointSettings, Kind as _, NetworkMode, PublishedPort, chain};
 use crate::network::kernel::{Attached, Kernel};
+use crate::network::pasta::{self, Pasta};
 use crate::network::ports::Held;
 use crate::network::{Connected, NetworkError};
 use crate::state::{Database, StateError};
@@ -26,6 +27,10 @@ pub(super) struct Networking {
     names: Names,
     /// What passes on what arrives at the ports; each holds its socket.
     proxies: Vec<Proxy>,
+    /// An ordinary user's container: what passes the host's network on, its ports, and what holds them until it does.
+    pasta: Option<Pasta>,
+    published: Vec<PublishedPort>,
+    held: Vec<Held>,
     attached: bool,
     /// It was connected, in this run or one before.
     plugged: bool,
@@ -65,6 +70,9 @@ impl Networking {
             targets: Targets::default(),
             names: Names::new(root, run, container),
             proxies: Vec::new(),
+            pasta: None,
+            published: Vec::new(),
+            held: Vec::new(),
             attached: false,
             plugged: false,
         }
@@ -72,6 +80,12 @@ impl Networking {
 
     /// Gets addresses and ports, or sees to it that those of the last run are still good.
     pub(super) fn attach(&mut self, database: &Database) -> Result<(), ExecError> {
+        if self.container.host.network == NetworkMode::Pasta && !self.attached {
+            let held = pasta::hold(database, &self.container).map_err(failed)?;
+            let published: Vec<_> = held.iter().map(|one| one.port).collect();
+            database.publish(&self.container.id, &published).map_err(|error| failed(error.into()))?;
+            (self.published, self.held, self.attached) = (published, held, true);
+        }
         if !self.container.host.network.is_networked() {
             return Ok(());
         }
@@ -93,10 +107,16 @@ impl Networking {
 
     /// Connects the namespace of the first process, which does not run yet.
     pub(super) fn connect(&mut self, pid: Option<u32>) -> Result<(), ExecError> {
-        if self.connected.is_empty() {
+        let passed_on = self.container.host.network == NetworkMode::Pasta;
+        if self.connected.is_empty() && !passed_on {
             return Ok(());
         }
         let pid = pid.ok_or(ExecError::NotRunning)?;
+        if passed_on {
+            self.held.clear();
+            self.pasta = Some(Pasta::start(pid, &self.published, self.names.run()).map_err(failed)?);
+            return self.names.addressed(&pasta::addresses());
+        }
         // A namespace that outlived the last run is connected still.
         if std::mem::replace(&mut self.plugged, true) {
             self.kernel.disconnect(&self.connected).map_err(failed)?;
@@ -110,9 +130,13 @@ impl Networking {
         self.names.changed(&self.connected, pid)
     }
 
-    /// It has ended: its devices go before its addresses do, which is with the record of its end.
-    pub(super) fn ended(&mut self) {
-        self.proxies.clear();
+    /// It has ended: its devices and its ports go before its addresses do, which is with the record of its end.
+    pub(super) async fn ended(&mut self) {
+        for proxy in self.proxies.drain(..) {
+            proxy.end().await;
+        }
+        self.pasta = None;
+        self.held.clear();
         self.names.ended();
         if let Err(error) = self.kernel.disconnect(&self.connected) {
             tracing::warn!(error = chain(&error), "disconnecting the container");
@@ -129,8 +153,8 @@ impl Networking {
     }
 
     /// It could not be started: everything is given back.
-    pub(super) fn abandon(&mut self, database: &Database) {
-        self.ended();
+    pub(super) async fn abandon(&mut self, database: &Database) {
+        self.ended().await;
         if self.attached
             && let Err(error) = database.release_addresses(&self.container.id)
         {

@@ -57,6 +57,15 @@ impl Drop for Proxy {
     }
 }
 
+impl Proxy {
+    /// Ends it; the port is free when this returns. A dropped one is free when the event loop comes to it.
+    pub(super) async fn end(mut self) {
+        self.0.abort();
+        // Cancelled is what it is meant to be.
+        let _cancelled = (&mut self.0).await;
+    }
+}
+
 /// Passes connections on.
 pub(super) fn tcp(
     listener: std::net::TcpListener,

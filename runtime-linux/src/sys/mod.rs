@@ -347,3 +347,16 @@ pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[u64]) -> 
     check(unsafe { libc::syscall(libc::SYS_bpf, 8, std::ptr::from_ref(&attach), size_of::<Attach>()) })
         .map(drop)
 }
+
+/// Has a program killed when the thread that starts it ends (`PR_SET_PDEATHSIG`).
+pub(crate) fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = rustix::process::getpid();
+    let sentence = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // It may have ended before.
+        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(sentence) };
+}

@@ -54,7 +54,9 @@ pub(super) fn apply(plan: &mut Plan, request: &Create) -> Result<(), ExecError> 
     let (host, joins) = (&request.host, &request.joins);
     plan.network = match &host.network {
         // Its networks are connected by whoever asked for it, between its making and its start.
-        NetworkMode::None | NetworkMode::Default | NetworkMode::Named(_) => Network::None,
+        NetworkMode::None | NetworkMode::Default | NetworkMode::Named(_) | NetworkMode::Pasta => {
+            Network::None
+        }
         NetworkMode::Host => Network::Host,
         NetworkMode::Container(of) => Network::Join(peer(of, joins.network)?),
     };

@@ -12,7 +12,10 @@ pub(super) fn network(host: &HostConfig) -> Result<Network, ExecError> {
     let named = host.allow_net.iter().map(|text| text.parse::<Target>());
     let connect: Vec<Target> = named.collect::<Result<_, _>>().map_err(failed)?;
     match &host.network {
-        NetworkMode::None | NetworkMode::Default => Ok(Network { connect, listen: listen(host) }),
+        // Its supervisor is on the host: there is nothing to pass on.
+        NetworkMode::None | NetworkMode::Default | NetworkMode::Pasta => {
+            Ok(Network { connect, listen: listen(host) })
+        }
         // The host's, or one that is the guest's own.
         NetworkMode::Host | NetworkMode::Named(_) if connect.is_empty() => Ok(Network::everything()),
         NetworkMode::Host | NetworkMode::Named(_) => Ok(Network { connect, listen: Listen::Anything }),

@@ -138,6 +138,24 @@ impl Names {
         self.serve(networks, pid)
     }
 
+    /// Where its volatile files are.
+    pub(in crate::supervisor) fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// The container has these addresses of the host's.
+    pub(in crate::supervisor) fn addressed(&mut self, addresses: &[IpAddr]) -> Result<(), ExecError> {
+        let line =
+            |address: &IpAddr| HostLine::own(*address, self.hostname(), &self.container.config.domainname);
+        let own: Vec<_> = addresses.iter().map(line).collect();
+        let mut lines = self.added(&[])?;
+        lines.extend(own.iter().cloned());
+        let path = self.run.join("hosts");
+        rewrite(&path, files::hosts(&lines).as_bytes()).map_err(at(&path))?;
+        self.own = own;
+        Ok(())
+    }
+
     /// The container has ended: nothing of ours holds its network.
     pub(in crate::supervisor) fn ended(&mut self) {
         self.server = None;

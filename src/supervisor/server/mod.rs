@@ -159,7 +159,7 @@ async fn supervise(
         hub.finish_log();
         let decision = restart.after(exit, begun.elapsed(), record.state.stopped_by_user || record.stopping);
         let Decision::Again(pause) = decision else {
-            networking.ended();
+            networking.ended().await;
             record.exited(exit);
             hub.announce(&Event::Exited(exit));
             free(task).await;
@@ -169,7 +169,7 @@ async fn supervise(
         hub.dismiss(&Event::Exited(exit));
         free(task).await;
         if stopped_meanwhile(pause, &mut inbox, &mut record, &mut restart).await {
-            networking.ended();
+            networking.ended().await;
             record.stopped_between();
             hub.announce(&Event::Exited(exit));
             break;
@@ -209,7 +209,7 @@ async fn begin(
         Err(error) => {
             let failure = failure(&error);
             if let Ok(database) = record.database() {
-                networking.abandon(database);
+                networking.abandon(database).await;
             }
             record.not_started(&failure);
             Err(failure)

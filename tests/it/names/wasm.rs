@@ -54,8 +54,15 @@ fn a_wasm_server_is_found_by_its_names_and_through_its_port() {
     town.umiak(&["start", "web"]).exits(0);
     let out = town.inside(&["--network", "lan"], &patiently("wget -qO- http://site/"));
     assert_eq!(out.trim_end(), "hello from 0.2");
-    town.umiak(&["rm", "-f", "web"]).exits(0);
-    town.umiak(&["network", "rm", "lan"]).exits(0);
+    // Connected with another while it runs; one that runs without networks is not, nor is the host in its place.
+    town.umiak(&["network", "create", "more"]).exits(0);
+    town.umiak(&["network", "connect", "--alias", "elsewhere", "more", "web"]).exits(0);
+    let out = town.inside(&["--network", "more"], &patiently("wget -qO- http://elsewhere/"));
+    assert_eq!(out.trim_end(), "hello from 0.2");
+    town.umiak(&["run", "-d", "--name", "alone", "--platform", "wasi/wasm", &serve]).exits(0);
+    town.umiak(&["network", "connect", "more", "alone"]).fails(1, &["runs without networks"]);
+    town.umiak(&["rm", "-f", "web", "alone"]).exits(0);
+    town.umiak(&["network", "rm", "lan", "more"]).exits(0);
     assert_eq!(devices(&town), before_all);
 }
 

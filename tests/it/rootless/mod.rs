@@ -1,5 +1,7 @@
 //! The engine as an ordinary user runs it: once by a user who has subordinate ids, once by one who has none.
 
+mod pasta;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -20,6 +20,11 @@ pub(crate) fn tier(name: &str) -> bool {
         "root" => is_root(),
         "net" => is_root() && nftables(),
         "rootless" => is_root() && ordinary::available(ordinary::ALONE),
+        "pasta" => {
+            is_root()
+                && ordinary::available(ordinary::ALONE)
+                && std::path::Path::new("/usr/bin/pasta").exists()
+        }
         "subids" => is_root() && ordinary::available(ordinary::WITH_RANGES),
         "registry" => registry::available(),
         "umoci" => std::path::Path::new("/usr/bin/umoci").exists(),
