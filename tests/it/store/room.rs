@@ -35,7 +35,7 @@ impl Space {
     }
 
     /// The supervisor of a container that has ended puts its records away for a moment, and has the database open.
-    fn unmount(&self, at: &std::path::Display<'_>) {
+    fn unmount(&self, at: &impl std::fmt::Display) {
         self.sh(&format!(
             "for n in $(seq 500); do umount {at} 2>/dev/null && exit 0; sleep 0.02; done; umount {at}"
         ));
