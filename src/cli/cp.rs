@@ -21,7 +21,7 @@ pub(super) struct Cp {
     /// Always follow symbol link in `SRC_PATH`
     #[arg(short = 'L', long)]
     follow_link: bool,
-    /// Suppress progress output during copy
+    /// Suppress progress output during copy (it is suppressed where standard output is no terminal)
     #[arg(short, long)]
     quiet: bool,
     #[arg(required = true, num_args = 2, hide = true)]
@@ -37,6 +37,10 @@ fn end(text: &str) -> copy::End {
         }
         _ => copy::End::Host(text.to_owned()),
     }
+}
+
+fn is_container(text: &str) -> bool {
+    matches!(end(text), copy::End::Container { .. })
 }
 
 impl Cp {
@@ -55,6 +59,10 @@ impl Execute for Cp {
             }
             Some((Container { .. }, Container { .. })) => {
                 Err(Fault::Conflict("copying between containers is not supported"))
+            }
+            // A variable of a script that is empty must not mean the whole root.
+            Some(_) if self.paths.iter().any(|text| text.ends_with(':') && is_container(text)) => {
+                Err(Fault::Conflict("bad parameter: path cannot be empty"))
             }
             Some(_) => Ok(()),
         }
@@ -76,7 +84,8 @@ impl Execute for Cp {
         }
         let options = CopyOptions { archive: self.archive, follow: self.follow_link };
         let bytes = engine.copy(&from, &to, options)?;
-        if !self.quiet {
+        // As with docker, scripts hear of failures alone.
+        if !self.quiet && printer.out_is_terminal() {
             let [_, shown] = self.paths.as_slice() else { return Ok(0) };
             printer.line_err(format!("Successfully copied {} to {shown}", human::size(bytes, 3)))?;
         }

@@ -17,6 +17,11 @@ pub struct VolumeView {
 }
 
 impl Engine {
+    /// Where a volume's files are, or would be.
+    pub fn volume_path(&self, name: &str) -> Result<PathBuf, EngineError> {
+        Ok(self.store()?.volumes().data(name))
+    }
+
     fn view_volume(&self, volume: Volume) -> Result<VolumeView, EngineError> {
         let mountpoint = self.store()?.volumes().data(&volume.name);
         Ok(VolumeView { volume, mountpoint })

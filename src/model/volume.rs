@@ -87,12 +87,19 @@ impl Kind for VolumeOptionError {
 
 /// A name that no volume can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "\"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed; \
-     if you intended to pass a host directory, use absolute path"
-)]
-pub struct VolumeNameError {
-    name: String,
+pub enum VolumeNameError {
+    /// Less than two characters.
+    #[error("volume name is too short, names should be at least two alphanumeric characters")]
+    Short,
+    /// Other characters than those of one plain component of a path, or too many.
+    #[error(
+        "\"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed; \
+         if you intended to pass a host directory, use absolute path"
+    )]
+    Characters {
+        /// What was given.
+        name: String,
+    },
 }
 
 impl Kind for VolumeNameError {
@@ -110,14 +117,16 @@ impl Volume {
         anonymous: bool,
     ) -> Result<Self, VolumeNameError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        let sound = name.len() > 1
-            && name.len() <= 255
+        if name.len() < 2 {
+            return Err(VolumeNameError::Short);
+        }
+        let sound = name.len() <= 255
             && name.bytes().all(plain)
             && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
         if sound {
             Ok(Self { name: name.to_owned(), created, labels, anonymous, options: BTreeMap::new() })
         } else {
-            Err(VolumeNameError { name: name.to_owned() })
+            Err(VolumeNameError::Characters { name: name.to_owned() })
         }
     }
 
