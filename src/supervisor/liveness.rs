@@ -160,7 +160,13 @@ pub fn forget(run: &Path) -> std::io::Result<()> {
     match std::fs::rename(run, &gone) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => std::fs::remove_dir_all(&gone),
+        // Whoever was on the way to its lock may make one in it yet, once.
+        Ok(()) => loop {
+            match std::fs::remove_dir_all(&gone) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                outcome => break outcome,
+            }
+        },
     }
 }
 
