@@ -164,9 +164,16 @@ pub(crate) fn unshare_network_and_mounts() -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })).map(drop)
 }
 
-/// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads.
+/// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads. One that has ended is counted
+/// for a moment longer than whoever waited for it waits, so that moment is given.
 pub(crate) fn single_threaded() -> bool {
-    rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3)
+    (0..1000).any(|_| {
+        let alone = rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == 3);
+        if !alone {
+            std::thread::yield_now();
+        }
+        alone
+    })
 }
 
 /// Leaves the process without running destructors or `atexit` handlers, which belong to the program we are part of.
