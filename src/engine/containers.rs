@@ -1,6 +1,6 @@
 //! What is done with containers after they were made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::executor::{self, Settings};
@@ -112,11 +112,17 @@ impl Engine {
                 Claim::Held => self.end(&container.id, attempt > REMOVE_TRIES / 2),
             }
         }
-        if supervisor::is_alive(&run) && supervisor::holder(&run).is_none() {
-            let why = "its files are being copied, try again when that has ended";
-            return Err(EngineError::WrongState { name: container.name, action: "remove", why });
-        }
+        Self::not_being_copied(&run, &container.name, "remove")?;
         Err(EngineError::WillNotEnd { name: container.name })
+    }
+
+    /// What holds a container for so long and is no supervisor copies its files.
+    pub(super) fn not_being_copied(run: &Path, name: &str, action: &'static str) -> Result<(), EngineError> {
+        if supervisor::is_alive(run) && supervisor::holder(run).is_none() {
+            let why = "its files are being copied, try again when that has ended";
+            return Err(EngineError::WrongState { name: name.to_owned(), action, why });
+        }
+        Ok(())
     }
 
     /// Kills a container through its supervisor, or the supervisor itself when it does not answer.

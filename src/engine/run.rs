@@ -70,10 +70,7 @@ impl Engine {
                 },
             }
         }
-        if supervisor::is_alive(run) && supervisor::holder(run).is_none() {
-            let why = "its files are being copied, try again when that has ended";
-            return Err(EngineError::WrongState { name: container.name.clone(), action: "start", why });
-        }
+        Self::not_being_copied(run, &container.name, "start")?;
         Err(EngineError::Running { name: container.name.clone(), action: "start" })
     }
 

@@ -23,8 +23,7 @@ impl Engine {
     }
 
     fn view_volume(&self, volume: Volume) -> Result<VolumeView, EngineError> {
-        let mountpoint = self.store()?.volumes().data(&volume.name);
-        Ok(VolumeView { volume, mountpoint })
+        Ok(VolumeView { mountpoint: self.volume_path(&volume.name)?, volume })
     }
 
     pub(super) fn make_volume_files(&self, name: &str) -> Result<(), EngineError> {

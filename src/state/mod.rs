@@ -100,8 +100,8 @@ impl Database {
     ///
     /// Nothing is lost if this fails, or if another process reads the journal: the next writer tries again.
     fn shorten(&self, connection: &Connection, above: u64) {
-        let length =
-            std::fs::metadata(self.root.join("metadata.db-wal")).map_or(0, |metadata| metadata.len());
+        let length = std::fs::metadata(self.root.join(format!("{}-wal", Self::FILE)))
+            .map_or(0, |metadata| metadata.len());
         if length <= above {
             return;
         }

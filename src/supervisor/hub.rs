@@ -155,29 +155,25 @@ impl Outlet {
 
     /// Waits until everything so far is written, as long as the client reads.
     pub(super) fn written(&self) {
-        let end = Instant::now() + FLUSH;
-        let mut state = lock(&self.state);
-        while !state.gone && (state.writing || !state.frames.is_empty()) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            state = self.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        self.drain(false);
     }
 
     /// Takes nothing more, and waits until everything is written: a patient client as long as it takes, another as long as it
     /// reads.
     pub(super) fn flush(&self) {
-        let mut end = Instant::now() + FLUSH;
         self.close();
+        self.drain(self.patient);
+    }
+
+    fn drain(&self, as_long_as_it_takes: bool) {
+        let mut end = Instant::now() + FLUSH;
         let mut state = lock(&self.state);
         let mut before = state.bytes;
         while !state.gone && (state.writing || !state.frames.is_empty()) {
             if state.bytes < before {
                 (before, end) = (state.bytes, Instant::now() + FLUSH);
             }
-            if self.patient {
+            if as_long_as_it_takes {
                 state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }

@@ -3,7 +3,7 @@
 //! Every key that docker 28 was seen to show is here, with its shape where there is nothing to show (`null`, `[]`, `{}`, `""`):
 //! a test holds the list. What is ours (`Executor`, `ImagePlatform`) is added.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -34,11 +34,12 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The document of a container; `sizes`: bytes of its own changes, and of everything.
+/// The document of a container; `volume`: where a volume's files are; `sizes`: bytes of its own changes, and of everything.
 pub(super) fn container(
     container: &Container,
     alive: bool,
     log: &Path,
+    volume: &dyn Fn(&str) -> PathBuf,
     connections: &Connections,
     sizes: Option<(u64, u64)>,
 ) -> Value {
@@ -70,7 +71,7 @@ pub(super) fn container(
         "ExecIDs": null,
         "HostConfig": host(container),
         "GraphDriver": { "Data": null, "Name": "overlay2" },
-        "Mounts": container.host.mounts.iter().filter_map(|one| mount(one, &container.host)).collect::<Vec<_>>(),
+        "Mounts": container.host.mounts.iter().filter_map(|one| mount(one, &container.host, volume)).collect::<Vec<_>>(),
         "Config": config(container),
         "NetworkSettings": network::settings(container, alive, connections),
     });
@@ -385,7 +386,7 @@ fn word(propagation: Propagation) -> &'static str {
 }
 
 /// A mount as it is. Docker does not show what `--tmpfs` made.
-fn mount(mount: &Mount, host: &HostConfig) -> Option<Value> {
+fn mount(mount: &Mount, host: &HostConfig, volume: &dyn Fn(&str) -> PathBuf) -> Option<Value> {
     // The words after the second colon of a `-v`.
     let given = host.binds.iter().find_map(|bind| {
         let mut parts = bind.split(':').skip(1);
@@ -403,6 +404,7 @@ fn mount(mount: &Mount, host: &HostConfig) -> Option<Value> {
         }
         MountSource::Volume { name, anonymous, .. } => {
             put("Type", "volume".into());
+            put("Source", volume(name).display().to_string().into());
             put("Name", name.clone().into());
             put("Driver", "local".into());
             let asked = host.mount_specs.iter().any(|spec| spec.target == mount.target);
@@ -506,10 +508,14 @@ mod tests {
         }
     }
 
+    fn volume(name: &str) -> PathBuf {
+        Path::new("/volumes").join(name)
+    }
+
     #[test]
     fn a_container_has_dockers_fields() {
         let made = sample();
-        let shown = container(&made, false, Path::new("/log"), &Connections::default(), None);
+        let shown = container(&made, false, Path::new("/log"), &volume, &Connections::default(), None);
         for (pointer, expected) in [
             ("/Name", json!("/web")),
             ("/Path", json!("/bin/sh")),
@@ -531,7 +537,8 @@ mod tests {
     fn no_key_of_dockers_is_missing() {
         let docker: Value = serde_json::from_str(include_str!("docker28.json")).unwrap();
         let made = sample();
-        let shown = container(&made, false, Path::new("/log"), &Connections::default(), Some((0, 0)));
+        let shown =
+            container(&made, false, Path::new("/log"), &volume, &Connections::default(), Some((0, 0)));
         let kind = |value: &Value| std::mem::discriminant(value);
         for part in ["", "/State", "/HostConfig", "/HostConfig/RestartPolicy", "/Config", "/NetworkSettings"]
         {

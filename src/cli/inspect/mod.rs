@@ -93,13 +93,8 @@ fn document(engine: &Engine, object: &Object) -> Result<Value, Fault> {
             // A path that cannot be told is not worth failing for.
             let log = engine.log_path(view.container.id.as_str()).unwrap_or_default();
             let connections = engine.connections(&view.container.id)?;
-            let mut shown = container::container(&view.container, view.alive, &log, &connections, None);
-            for mount in shown["Mounts"].as_array_mut().into_iter().flatten() {
-                if let (Some("volume"), Some(name)) = (mount["Type"].as_str(), mount["Name"].as_str()) {
-                    mount["Source"] = engine.volume_path(name)?.display().to_string().into();
-                }
-            }
-            shown
+            let volume = |name: &str| engine.volume_path(name).unwrap_or_default();
+            container::container(&view.container, view.alive, &log, &volume, &connections, None)
         }
         Object::Image(view) => document::image(view, engine.wasm_contents(&view.image)?.as_ref()),
         Object::Network(view) => super::network::document(view),

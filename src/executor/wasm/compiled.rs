@@ -32,20 +32,10 @@ pub fn prepare(
     compiling: &mut dyn FnMut(),
 ) -> Result<bool, ExecError> {
     let root = root::open(&Root::Directory(layer.to_owned()))?;
-    let name = path.to_owned();
-    let file = match root.open(&format!("./{}", path.trim_start_matches('/'))) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ProgramError::Missing { name }.into());
-        }
-        Err(source) => return Err(ProgramError::Open { name, source }.into()),
-    };
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err(ProgramError::NotRegular { name }.into());
-    }
+    let file = program::open(&root, path, path)?;
     let program = loader(cache, false)?
         .compile(&root, &file, &mut |_| compiling())
-        .map_err(|source| ProgramError::Load { name, source })?;
+        .map_err(|source| ProgramError::Load { name: path.to_owned(), source })?;
     Ok(*program.origin() != Origin::Cached)
 }
 
@@ -79,10 +69,7 @@ pub fn keep_only(cache: &Path, programs: &Programs) -> Result<u64, ExecError> {
 /// The digest of a program, by memory where it is remembered.
 fn digest(loader: &Loader, layer: &Path, path: &str) -> io::Result<[u8; 32]> {
     let root = root::open(&Root::Directory(layer.to_owned())).map_err(io::Error::other)?;
-    let mut file = root.open(&format!("./{}", path.trim_start_matches('/')))?;
-    if !file.metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
+    let mut file = program::open(&root, path, path).map_err(io::Error::other)?;
     let identity = root.identity(&file);
     if let Some(known) = identity.and_then(|identity| loader.memo.recall(&identity)) {
         return Ok(known);

@@ -87,16 +87,7 @@ impl Loader {
         }
         let name = name.to_owned();
         let path = if name.starts_with('/') { name.clone() } else { format!("{cwd}/{name}") };
-        let file = match root.open(&format!("./{}", path.trim_start_matches('/'))) {
-            Ok(file) => file,
-            Err(error) if absent(&error) => return Err(ProgramError::Missing { name }),
-            Err(source) => return Err(ProgramError::Open { name, source }),
-        };
-        match file.metadata() {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => return Err(ProgramError::NotRegular { name }),
-            Err(source) => return Err(ProgramError::Open { name, source }),
-        }
+        let file = open(root, &path, &name)?;
         let mut compiling = |bytes| tracing::info!(bytes, "compiling the program, once");
         self.compile(root, &file, &mut compiling).map_err(|source| ProgramError::Load { name, source })
     }
@@ -147,6 +138,21 @@ pub(super) fn read(mut file: &File) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Opens a program at an absolute path of the tree; `name` is what it is called in errors.
+pub(super) fn open(root: &RootDir, path: &str, name: &str) -> Result<File, ProgramError> {
+    let name = || name.to_owned();
+    let file = match root.open(&format!("./{}", path.trim_start_matches('/'))) {
+        Ok(file) => file,
+        Err(error) if absent(&error) => return Err(ProgramError::Missing { name: name() }),
+        Err(source) => return Err(ProgramError::Open { name: name(), source }),
+    };
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(ProgramError::NotRegular { name: name() }),
+        Err(source) => Err(ProgramError::Open { name: name(), source }),
+    }
 }
 
 fn absent(error: &io::Error) -> bool {

@@ -102,39 +102,15 @@ fn a_wasm_program_finds_others_by_name_and_listens_in_its_own_network() {
     assert_eq!(wasm(&["--allow-net", "db:7000"], &["connect", "db:7000"]).stdout.trim_end(), "reached");
     let out = wasm(&["--allow-net", "db:7001"], &["connect", "db:7000"]).stdout;
     assert!(out.starts_with("error"), "{out}");
-    town.umiak(&[
-        "run",
-        "-d",
-        "--name",
-        "answers",
-        "--platform",
-        "wasi/wasm",
-        "--network",
-        "lan",
-        &does,
-        "answer",
-        "0.0.0.0:7000",
-    ])
-    .exits(0);
+    let answer = |flags: &[&str]| {
+        let common = ["run", "-d", "--platform", "wasi/wasm", "--network", "lan"];
+        town.umiak(&[&common[..], flags, &[&does, "answer", "0.0.0.0:7000"]].concat()).exits(0);
+    };
+    answer(&["--name", "answers"]);
     assert_eq!(town.inside(&["--network", "lan"], &patiently("nc answers 7000")).trim_end(), "answered");
     assert_eq!(town.umiak(&["wait", "answers"]).exits(0).stdout.trim_end(), "0");
     // Run after run in one supervisor has the same network.
-    town.umiak(&[
-        "run",
-        "-d",
-        "--name",
-        "again",
-        "--restart",
-        "always",
-        "--platform",
-        "wasi/wasm",
-        "--network",
-        "lan",
-        &does,
-        "answer",
-        "0.0.0.0:7000",
-    ])
-    .exits(0);
+    answer(&["--name", "again", "--restart", "always"]);
     for round in 0..3 {
         let out = town.inside(&["--network", "lan"], &patiently("nc again 7000"));
         assert_eq!(out.trim_end(), "answered", "{round}");
