@@ -13,6 +13,7 @@ mod completion;
 mod confirm;
 mod cp;
 mod create;
+mod deferred;
 mod df;
 mod diff;
 mod events;
@@ -69,6 +70,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::engine::{Engine, Options};
 use crate::model::Kind;
+use deferred::Deferred;
 use fault::Fault;
 use output::error::{Statuses, exit_status, report};
 use output::{OutputError, Printer};
@@ -173,7 +175,7 @@ macro_rules! commands {
         #[derive(Debug, Subcommand)]
         #[command(help_template = HELP, disable_help_subcommand = true, subcommand_help_heading = "Commands")]
         enum $commands {
-            $($(#[$meta])* $variant($command),)*
+            $($(#[$meta])* $variant(Deferred<$command>),)*
             $($($(#[$group_meta])* #[command(subcommand, arg_required_else_help = true)] $group($commands_of_group),)*)?
         }
 
@@ -373,8 +375,8 @@ commands! {
 enum Every {
     #[command(flatten)]
     Store(Command),
-    Version(version::Version),
-    Completion(completion::Completion),
+    Version(Deferred<version::Version>),
+    Completion(Deferred<completion::Completion>),
 }
 
 impl Every {
@@ -398,19 +400,30 @@ impl Every {
         match self {
             Self::Store(command) => command.run(options, printer),
             Self::Version(command) => command.run(printer),
-            Self::Completion(command) => command.run(printer, Arguments::command()),
+            Self::Completion(command) => command.run(printer, whole()),
         }
     }
+}
+
+/// The parser with the flags of every command (see [`deferred`]).
+fn whole() -> clap::Command {
+    let mut command = Arguments::command();
+    command.build();
+    command
 }
 
 /// The process in the role of a command.
 pub fn main() -> ExitCode {
     let printer = Printer::standard();
     let arguments: Vec<_> = std::env::args_os().collect();
-    let matches = Arguments::command().try_get_matches_from(&arguments);
-    let parsed = match matches.and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches)) {
+    let parse = |mut command: clap::Command| {
+        let mut matches = command.try_get_matches_from_mut(&arguments)?;
+        Arguments::from_arg_matches_mut(&mut matches)
+    };
+    // A help text, or words on what is wrong, come from a parser that knows everything.
+    let parsed = match parse(Arguments::command()).or_else(|_| parse(whole())) {
         Ok(parsed) => parsed,
-        Err(error) => return usage::explain(&printer, &error, Arguments::command(), &arguments).into(),
+        Err(error) => return usage::explain(&printer, &error, whole(), &arguments).into(),
     };
     trace(&parsed);
     dispatch(parsed, &printer).into()
@@ -425,7 +438,7 @@ fn dispatch(parsed: Arguments, printer: &Printer) -> u8 {
         return wrote(printer.line(version::one_line()));
     }
     let Some(command) = parsed.command else {
-        return wrote(printer.write(Arguments::command().render_help().to_string().as_bytes()));
+        return wrote(printer.write(whole().render_help().to_string().as_bytes()));
     };
     let options = Options { root: parsed.root, run_root: parsed.run_root, config: parsed.config };
     match command.run(&options, printer) {
@@ -485,7 +498,7 @@ mod tests {
 
     #[test]
     fn every_command_is_sound() {
-        Arguments::command().debug_assert();
+        whole().debug_assert();
     }
 
     #[test]

@@ -10,7 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::output::Printer;
 use super::output::human::inert;
 
-/// Shows help, or says what is wrong with the arguments; the exit status.
+/// Shows help, or says what is wrong with the arguments; the exit status. `root` is built: each command knows what it has from
+/// those above.
 pub(super) fn explain(printer: &Printer, error: &clap::Error, root: Command, words: &[OsString]) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -27,9 +28,7 @@ pub(super) fn explain(printer: &Printer, error: &clap::Error, root: Command, wor
 }
 
 /// The command that the words lead to, and its name in full.
-fn command(mut root: Command, words: &[OsString]) -> (Command, String) {
-    // So that each knows what it has from those above.
-    root.build();
+fn command(root: Command, words: &[OsString]) -> (Command, String) {
     let mut command = root;
     let mut name = "umiak".to_owned();
     let mut words = words.iter().skip(1);
@@ -119,7 +118,6 @@ fn wanted(command: &Command) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn complaints_are_dockers() {
@@ -155,7 +153,7 @@ mod tests {
         ] {
             let words: Vec<OsString> =
                 std::iter::once("umiak").chain(typed.split(' ')).map(Into::into).collect();
-            let root = super::super::Arguments::command();
+            let root = super::super::whole();
             let error = root.clone().try_get_matches_from(&words).unwrap_err();
             let (text, code) = complaint(&error, root, &words);
             assert!(text.starts_with(expected), "{typed}: {text}");

@@ -30,6 +30,8 @@ pub struct CreateOptions {
     pub image: String,
     /// What runs in it.
     pub wishes: Wishes,
+    /// Its id, which nothing else has; a random one otherwise.
+    pub id: Option<ContainerId>,
     /// Its name; a random one otherwise.
     pub name: Option<String>,
     /// The wanted platform; what this host prefers otherwise.
@@ -76,7 +78,7 @@ impl Engine {
             None => executor::select(&entries, &workload, options.runtime.as_deref())?.1,
         };
         let mut container = Container {
-            id: random_id()?,
+            id: options.id.clone().map_or_else(random_id, Ok)?,
             name: options.name.clone().unwrap_or_default(),
             created: Timestamp::now(),
             image: image.id.clone(),
@@ -173,7 +175,7 @@ pub(super) fn random_bytes() -> Result<[u8; 32], EngineError> {
 }
 
 /// A new id. Docker draws again while the short form is all digits, since a host name of digits confuses programs.
-fn random_id() -> Result<ContainerId, EngineError> {
+pub(super) fn random_id() -> Result<ContainerId, EngineError> {
     loop {
         let id = ContainerId::from_bytes(random_bytes()?);
         if id.short().bytes().any(|b| b.is_ascii_alphabetic()) {

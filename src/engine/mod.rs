@@ -83,6 +83,7 @@ pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
 pub use push::{PushError, PushOptions, Pushed};
 pub use registries::{RegistryNameError, registry_name};
+pub use run::Ahead;
 pub use session::{Control, Output, Session};
 pub use usage::{DiskUsage, ImageUsage};
 pub use volumes::VolumeView;

@@ -4,13 +4,27 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::executor::{Joins, WindowSize};
-use crate::model::{Container, RuntimeStatus};
+use crate::model::{Container, ContainerId, RuntimeStatus};
 use crate::supervisor::client::Unlaunched;
 use crate::supervisor::protocol::Event;
 use crate::supervisor::{self, Claim, Launch, Liveness};
 
 use super::containers::{ENDING, REMOVE_TRIES};
 use super::{Engine, EngineError, Session};
+
+/// A supervisor's process that gets ready while its container is being made: on two processors `run` need not wait for it.
+#[derive(Debug)]
+pub struct Ahead {
+    id: ContainerId,
+    process: Unlaunched,
+}
+
+impl Ahead {
+    /// The id that the container has to get.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+}
 
 /// What a start has gathered before the container's files are made ready.
 struct Prepared {
@@ -22,12 +36,40 @@ struct Prepared {
 }
 
 impl Engine {
+    /// Makes the process that will supervise the next new container, for [`Self::start_with`]. `None` where that cannot be done:
+    /// then the start makes it, and says what is in the way.
+    #[cfg(target_os = "linux")]
+    pub fn ahead(&self) -> Option<Ahead> {
+        let id = super::create::random_id().ok()?;
+        let exe = std::env::current_exe().ok()?;
+        let process = supervisor::client::launch_ahead(&exe, &self.root, &self.run_root, id.short()).ok()?;
+        Some(Ahead { id, process })
+    }
+
+    /// Elsewhere a file has a name from its beginning, and would stay if this process died.
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "the twin for Linux needs it")]
+    pub fn ahead(&self) -> Option<Ahead> {
+        None
+    }
+
     /// Starts a created or exited container.
     ///
     /// Returns once the program runs, or with the reason why it does not.
     pub fn start(
         &self,
         container: &Container,
+        attach: bool,
+        window: Option<WindowSize>,
+    ) -> Result<Session, EngineError> {
+        self.start_with(container, None, attach, window)
+    }
+
+    /// [`Self::start`] of a container that was made with the id of `ahead`.
+    pub fn start_with(
+        &self,
+        container: &Container,
+        ahead: Option<Ahead>,
         attach: bool,
         window: Option<WindowSize>,
     ) -> Result<Session, EngineError> {
@@ -41,7 +83,10 @@ impl Engine {
         }
         let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;
         let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
-        let process = supervisor::client::launch(&exe, &run, container.id.short())?;
+        let process = match ahead {
+            Some(ahead) if ahead.id == container.id => settled(ahead.process, &run)?,
+            _ => supervisor::client::launch(&exe, &self.root, &run, container.id.short())?,
+        };
         let prepared = Prepared { exe, run, process, joins, claim };
         match self.launch(container, attach, window, prepared) {
             Ok(running) => Ok(running),
@@ -105,20 +150,8 @@ impl Engine {
     ) -> Result<Session, EngineError> {
         let Prepared { exe, run, process, joins, claim } = prepared;
         let store = self.store()?;
-        let rootfs = match store.snapshots().prepare(&container.id, &container.layers) {
-            Ok(rootfs) => rootfs,
-            Err(error) => {
-                process.cancel();
-                return Err(error.into());
-            }
-        };
-        let mounts = match self.mounts(container, &rootfs) {
-            Ok(mounts) => mounts,
-            Err(error) => {
-                process.cancel();
-                return Err(error);
-            }
-        };
+        let rootfs = store.snapshots().prepare(&container.id, &container.layers)?;
+        let mounts = self.mounts(container, &rootfs)?;
         let launch = Launch {
             root: self.root.clone(),
             run,
@@ -158,4 +191,16 @@ impl Engine {
             let _ = self.erase(container);
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn settled(mut process: Unlaunched, run: &Path) -> Result<Unlaunched, EngineError> {
+    process.settle(run)?;
+    Ok(process)
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "the twin for Linux can fail")]
+fn settled(process: Unlaunched, _run: &Path) -> Result<Unlaunched, EngineError> {
+    Ok(process)
 }

@@ -50,22 +50,48 @@ impl Sender {
     }
 }
 
-/// Starts a process in the supervisor's role, not told yet what to supervise.
+/// A process in the supervisor's role, not told yet what to supervise. Dropped, it ends before it began.
 #[derive(Debug)]
 pub struct Unlaunched {
-    child: Child,
-    run: PathBuf,
+    child: Option<Child>,
+    /// Where its complaints go before there is a run directory: a file without a name.
+    #[cfg(target_os = "linux")]
+    nameless: Option<File>,
 }
 
-/// Makes the process of a supervisor; its run directory must exist.
-pub fn launch(exe: &Path, run: &Path, id: &str) -> Result<Unlaunched, SupervisorError> {
+/// Makes the process of a supervisor; its run directory must exist. `root` is the store's, which it gets ready to use.
+pub fn launch(exe: &Path, root: &Path, run: &Path, id: &str) -> Result<Unlaunched, SupervisorError> {
     let log = run.join(COMPLAINTS);
     let complaints = File::create(&log).map_err(SupervisorError::file("creating", &log))?;
+    Ok(Unlaunched {
+        child: Some(spawn(exe, root, id, complaints)?),
+        #[cfg(target_os = "linux")]
+        nameless: None,
+    })
+}
+
+/// Makes the process of a supervisor before its container is made. Nothing of it has a name, so nothing stays if this process dies.
+#[cfg(target_os = "linux")]
+pub fn launch_ahead(
+    exe: &Path,
+    root: &Path,
+    run_root: &Path,
+    id: &str,
+) -> Result<Unlaunched, SupervisorError> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let nameless = rustix::fs::open(run_root, flags, Mode::from_raw_mode(0o644))
+        .map(File::from)
+        .map_err(|errno| SupervisorError::file("making a file in", run_root)(errno.into()))?;
+    let complaints = nameless.try_clone().map_err(SupervisorError::system("keeping a file"))?;
+    Ok(Unlaunched { child: Some(spawn(exe, root, id, complaints)?), nameless: Some(nameless) })
+}
+
+fn spawn(exe: &Path, root: &Path, id: &str, complaints: File) -> Result<Child, SupervisorError> {
     let mut command = Command::new(exe);
-    command.args([ROLE, id]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+    command.args([ROLE, id]).arg(root).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
     detach(&mut command).map_err(SupervisorError::system("keeping the streams of this process to itself"))?;
-    let child = command.spawn().map_err(SupervisorError::system("starting the supervisor"))?;
-    Ok(Unlaunched { child, run: run.to_owned() })
+    command.spawn().map_err(SupervisorError::system("starting the supervisor"))
 }
 
 /// A supervisor leaves its client's session by itself.
@@ -96,21 +122,38 @@ fn detach(command: &mut Command) -> io::Result<()> {
 }
 
 impl Unlaunched {
+    /// Gives what was made ahead its place in the container's run directory, which must exist.
+    #[cfg(target_os = "linux")]
+    pub fn settle(&mut self, run: &Path) -> Result<(), SupervisorError> {
+        use rustix::fs::{AtFlags, CWD, linkat};
+        use std::os::fd::AsRawFd as _;
+        let Some(file) = self.nameless.take() else { return Ok(()) };
+        let log = run.join(COMPLAINTS);
+        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, from, CWD, &log, AtFlags::SYMLINK_FOLLOW)
+            .map_err(|errno| SupervisorError::file("naming", &log)(errno.into()))
+    }
+
     /// Tells it what to supervise.
     pub fn go(mut self, launch: Launch) -> Result<Client, SupervisorError> {
         let lost = || SupervisorError::Lost { log: String::new() };
-        let mut to = self.child.stdin.take().ok_or_else(lost)?;
-        let from = self.child.stdout.take().ok_or_else(lost)?;
+        let child = self.child.as_mut().ok_or_else(lost)?;
+        let mut to = child.stdin.take().ok_or_else(lost)?;
+        let from = child.stdout.take().ok_or_else(lost)?;
+        let run = launch.run.clone();
         Request::Launch(Box::new(launch)).send(&mut to)?;
         let to = Sender(Arc::new(Mutex::new(Box::new(to))));
-        Ok(Client { from: Box::new(from), to, child: Some(self.child), run: self.run })
+        Ok(Client { from: Box::new(from), to, child: self.child.take(), run })
     }
+}
 
-    /// Ends it before it began.
-    pub fn cancel(mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Drop for Unlaunched {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        drop(child.stdin.take());
+        // One that has ended by itself is only waited for.
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

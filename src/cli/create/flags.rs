@@ -414,6 +414,7 @@ impl Flags {
             health: self.health()?,
         };
         Ok(CreateOptions {
+            id: None,
             image,
             wishes,
             name,

@@ -11,9 +11,9 @@ use super::Execute;
 use super::fault::Fault;
 use super::output::Printer;
 use super::progress::{Shown, Target};
-use crate::engine::Engine;
 use crate::engine::progress::{Progress, Silent};
-use crate::model::{Container, NetworkMode};
+use crate::engine::{CreateOptions, Engine};
+use crate::model::{Container, ContainerId, NetworkMode};
 
 pub(super) use flags::{Flags, Limits, resources};
 
@@ -35,7 +35,7 @@ impl Execute for Create {
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let container = create(&self.flags, engine, printer, true)?;
+        let container = create(&self.flags, engine, printer, true, None)?;
         printer.line(&container.id)?;
         Ok(0)
     }
@@ -47,8 +47,9 @@ pub(super) fn create(
     engine: &Engine,
     printer: &Printer,
     attached: bool,
+    id: Option<ContainerId>,
 ) -> Result<Container, Fault> {
-    let options = flags.options(attached)?;
+    let options = CreateOptions { id, ..flags.options(attached)? };
     let shown = Shown::new(printer, Target::Err);
     let progress: &dyn Progress = if flags.quiet { &Silent } else { &shown };
     let (container, _) = engine.create(&options, progress)?;

@@ -43,9 +43,11 @@ impl Execute for Run {
     }
 
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let container = create(&self.flags, engine, printer, !self.detach)?;
+        let ahead = engine.ahead();
+        let id = ahead.as_ref().map(|ahead| ahead.id().clone());
+        let container = create(&self.flags, engine, printer, !self.detach, id)?;
         if self.detach {
-            engine.start(&container, false, None)?;
+            engine.start_with(&container, ahead, false, None)?;
             printer.line(&container.id)?;
             return Ok(0);
         }
@@ -60,7 +62,7 @@ impl Execute for Run {
             keys: self.keys()?,
         })?;
         let window = if config.tty { terminal::size() } else { None };
-        let session = engine.start(&container, true, window)?;
+        let session = engine.start_with(&container, ahead, true, window)?;
         Ok(foreground.stay(session, printer)?.status())
     }
 }

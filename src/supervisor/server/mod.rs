@@ -10,6 +10,7 @@ mod session;
 mod streams;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
 use crate::model::{self, Container, ErrorKind, HealthProbe, Kind, chain};
+use crate::state::Database;
 use clients::Desk;
 use record::Record;
 use session::Session;
@@ -75,18 +77,23 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), SupervisorError> {
     let (mut from, to) = files::standard_streams().map_err(SupervisorError::system("opening the streams"))?;
-    let Some(Request::Launch(launch)) = Request::receive(&mut from)? else {
-        return Err(super::protocol::ProtocolError::Type(0).into());
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(SupervisorError::system("starting the event loop"))?;
+    // What takes a while and needs no launch, while its client is at work. Whoever uses it says what is wrong with it.
+    let database = std::env::args_os().nth(3).and_then(|root| Database::open(Path::new(&root)).ok());
+    let launch = match Request::receive(&mut from)? {
+        Some(Request::Launch(launch)) => launch,
+        // Its client thought better of it, or is gone.
+        None => return Ok(()),
+        Some(_) => return Err(super::protocol::ProtocolError::Type(0).into()),
+    };
     let hub = Arc::new(Hub::new(log(&launch)));
     let launcher = Outlet::new(to, launch.attach);
     hub.add(&launcher, launch.attach);
     // The blocking threads of the runtime must not hold the end up.
-    let outcome = runtime.block_on(supervise(*launch, from, &launcher, Arc::clone(&hub)));
+    let outcome = runtime.block_on(supervise(*launch, database, from, &launcher, Arc::clone(&hub)));
     runtime.shutdown_background();
     if let Err(failure) = outcome {
         hub.announce(&Event::Failed(failure));
@@ -121,6 +128,7 @@ fn failure(error: &(impl Kind + 'static)) -> Failure {
 /// The container's life, from the lock to the last record.
 async fn supervise(
     launch: Launch,
+    database: Option<Database>,
     from: std::fs::File,
     launcher: &Arc<Outlet>,
     hub: Arc<Hub>,
@@ -134,7 +142,7 @@ async fn supervise(
         })
         .map_err(fail)?;
     let executor = open_executor(&launch).map_err(|error| failure(&error))?;
-    let mut record = Record::open(launch)?;
+    let mut record = Record::open(launch, database)?;
     let mut networking = Networking::new(&record.launch.root, &record.launch.run, &record.launch.container);
     let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
     record.started(task.pid());

@@ -34,8 +34,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn open(launch: Launch) -> Result<Self, Failure> {
-        let database = Database::open(&launch.root).map_err(|error| failure(&error))?;
+    /// `database` is the store's, if it is open already.
+    pub(super) fn open(launch: Launch, database: Option<Database>) -> Result<Self, Failure> {
+        let database = database.map_or_else(|| Database::open(&launch.root), Ok);
+        let database = database.map_err(|error| failure(&error))?;
         // Between the command that launched and this lock another may have removed it.
         let there = database.container(&launch.container.id).map_err(|error| failure(&error))?;
         if there.is_none() {
