@@ -2,6 +2,7 @@
 mod archive;
 mod commit;
 mod hostile;
+mod interop;
 mod resume;
 
 use crate::support::{host::Host, registry, require};

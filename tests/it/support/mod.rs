@@ -3,6 +3,7 @@
 pub(crate) mod depot;
 pub(crate) mod host;
 pub(crate) mod ordinary;
+pub(crate) mod peers;
 pub(crate) mod private;
 pub(crate) mod pty;
 pub(crate) mod registry;
@@ -29,7 +30,8 @@ pub(crate) fn tier(name: &str) -> bool {
         "registry" => registry::available(),
         "umoci" => std::path::Path::new("/usr/bin/umoci").exists(),
         "programs" => crate::executor::wasm_programs::folder().is_dir(),
-        "docker" => is_root() && crate::differential::available(),
+        "docker" => is_root() && peers::docker(),
+        "podman" => is_root() && peers::podman(),
         "runtimes" => {
             ["/usr/sbin/runc", "/usr/bin/crun"].iter().all(|path| std::path::Path::new(path).exists())
         }
