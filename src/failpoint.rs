@@ -98,6 +98,18 @@ points! {
     RepairReady = "repair-ready",
     /// It has taken it.
     RepairPlaced = "repair-placed",
+    /// A directory for files on their way in was made.
+    SpoolMade = "spool-made",
+    /// A member of an archive, or a layer to import, was written to it.
+    SpoolWritten = "spool-written",
+    /// An archive of images was read and checked, and nothing of it was taken in.
+    ArchiveRead = "archive-read",
+    /// The layer of what a container changed was written.
+    LayerPacked = "layer-packed",
+    /// A registry took a blob.
+    BlobPushed = "blob-pushed",
+    /// A registry took a manifest or index.
+    ManifestPushed = "manifest-pushed",
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

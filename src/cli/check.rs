@@ -29,6 +29,10 @@ pub(super) struct Check {
 }
 
 impl Execute for Check {
+    fn mends(&self) -> bool {
+        self.repair
+    }
+
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
         let report = engine.check(CheckOptions { quick: self.quick, repair: self.repair })?;
         if self.json {

@@ -123,6 +123,11 @@ trait Execute {
         Ok(())
     }
 
+    /// Whether a database that is damaged beyond use is made anew first.
+    fn mends(&self) -> bool {
+        false
+    }
+
     /// Carries it out; the exit status.
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault>;
 }
@@ -155,8 +160,8 @@ const OUTSIDE: &[&str] = &[
     "wait",
 ];
 
-fn open(options: &Options, command: &str) -> Result<Engine, Fault> {
-    let engine = Engine::open(options)?;
+fn open(options: &Options, command: &str, mends: bool) -> Result<Engine, Fault> {
+    let engine = if mends { Engine::open_mending(options)? } else { Engine::open(options)? };
     if !OUTSIDE.contains(&command) {
         engine.enter_namespace()?;
     }
@@ -191,7 +196,7 @@ macro_rules! commands {
                 match self {
                     $(Self::$variant(command) => {
                         command.check()?;
-                        command.run(&open(options, $name)?, printer)
+                        command.run(&open(options, $name, command.mends())?, printer)
                     })*
                     $($(Self::$group(commands) => commands.run(options, printer),)*)?
                 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Digest, Image};
+use crate::state::StoredImage;
 
 use super::{Engine, EngineError, ImageRemoval};
 
@@ -92,6 +93,7 @@ impl Engine {
             .images()?
             .into_iter()
             .filter(|stored| stored.image.id != image.id)
+            .flat_map(StoredImage::versions)
             .flat_map(|stored| stored.image.layers)
             .flat_map(|layer| [layer.digest, layer.diff_id])
             .collect();

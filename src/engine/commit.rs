@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::archive::{self, Wire, layer_type};
 use super::instruct::{self, InstructError};
 use super::{ContainerView, Engine, EngineError};
+use crate::failpoint::{Point, pass};
 use crate::model::{
     Container, Digest, Event, Image, ImageConfig, Layer, LayerKind, Packaging, Platform, Timestamp,
 };
@@ -150,9 +151,24 @@ impl Engine {
         }
         let mut config = config_of(&view.container, &base);
         instruct::apply(&mut config, &options.changes).map_err(CommitError::from)?;
+        self.recover();
+        let id = self.holding(&[], || self.commit_held(&view, &base, config, options))?;
+        let comment = options.message.clone();
+        let news = Event::container(&view.container, "commit").with("comment", comment);
+        self.note(news.with("imageID", id.as_str()));
+        Ok(id)
+    }
+
+    fn commit_held(
+        &self,
+        view: &ContainerView,
+        base: &Image,
+        config: ImageConfig,
+        options: &CommitOptions,
+    ) -> Result<Digest, EngineError> {
         let mut spool = self.store()?.spool()?;
         let made =
-            self.standing_still(&view, options.pause, || self.write_layer(&view.container, &mut spool))?;
+            self.standing_still(view, options.pause, || self.write_layer(&view.container, &mut spool))?;
         let created = Timestamp::now();
         let mut step = Map::new();
         step.insert("created".into(), created.to_string().into());
@@ -165,11 +181,7 @@ impl Engine {
         }
         let new =
             New { platform: base.platform.clone(), author: options.author.clone(), config, created, step };
-        let id = self.compose(Some(&base), made.as_ref(), new, options.name.as_ref())?;
-        let comment = options.message.clone();
-        let news = Event::container(&view.container, "commit").with("comment", comment);
-        self.note(news.with("imageID", id.as_str()));
-        Ok(id)
+        self.compose(Some(base), made.as_ref(), new, options.name.as_ref())
     }
 
     /// Makes an image of one layer of an archive of files. Returns its id.
@@ -177,15 +189,18 @@ impl Engine {
         check_name(options.name.as_ref())?;
         let mut config = ImageConfig::default();
         instruct::apply(&mut config, &options.changes).map_err(CommitError::from)?;
-        let mut spool = self.store()?.spool()?;
-        let made = spool_archive(&mut spool, from)?;
-        let created = Timestamp::now();
-        let mut step = Map::new();
-        step.insert("created".into(), created.to_string().into());
-        step.insert("comment".into(), options.message.clone().into());
-        let platform = options.platform.clone().unwrap_or_else(Platform::linux_native);
-        let new = New { platform, author: String::new(), config, created, step };
-        let id = self.compose(None, Some(&made), new, options.name.as_ref())?;
+        self.recover();
+        let id = self.holding(&[], || {
+            let mut spool = self.store()?.spool()?;
+            let made = spool_archive(&mut spool, from)?;
+            let created = Timestamp::now();
+            let mut step = Map::new();
+            step.insert("created".into(), created.to_string().into());
+            step.insert("comment".into(), options.message.clone().into());
+            let platform = options.platform.clone().unwrap_or_else(Platform::linux_native);
+            let new = New { platform, author: String::new(), config, created, step };
+            self.compose(None, Some(&made), new, options.name.as_ref())
+        })?;
         let name = options.name.as_ref().map_or_else(|| id.to_string(), ToString::to_string);
         self.note(Event::image(&id, "import", &name));
         Ok(id)
@@ -218,7 +233,8 @@ impl Engine {
         let mut both = Both { hash: Sha256::new(), to: GzEncoder::new(writing, Compression::new(4)) };
         store.pack_changes(&container.id, &container.layers, &ours, &mut both)?;
         let diff_id = Digest::from_hash(both.hash.finalize().into());
-        let file = both.to.finish().map_err(|source| EngineError::Path { path, source })?.finish();
+        let finished = both.to.finish().and_then(|file| pass(Point::LayerPacked).map(|()| file));
+        let file = finished.map_err(|source| EngineError::Path { path, source })?.finish();
         Ok(Some(Made { diff_id, kind: LayerKind::TarGzip, file }))
     }
 

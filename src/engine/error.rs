@@ -85,6 +85,9 @@ pub enum EngineError {
     /// The engine's own executable.
     #[error("finding the engine's own binary")]
     OwnBinary { source: std::io::Error },
+    /// The database cannot be made anew while somebody writes to it.
+    #[error("the metadata database is damaged, and cannot be made anew while container {} runs", id.short())]
+    Alive { id: ContainerId },
     /// The event loop.
     #[error("starting the event loop")]
     Runtime { source: std::io::Error },

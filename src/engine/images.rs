@@ -78,6 +78,7 @@ impl Engine {
         if !wanted.is_empty() {
             all.retain(|stored| wanted.iter().any(|wish| wish.accepts(&stored.image.platform)));
         }
+        let all: Vec<_> = all.into_iter().flat_map(StoredImage::versions).collect();
         let names: Vec<_> = all.iter().map(names_of).collect();
         let candidates = all.iter().zip(&names).map(|(stored, names)| ImageCandidate {
             id: &stored.image.id,
@@ -85,16 +86,17 @@ impl Engine {
             target: &stored.image.target,
             names,
         });
-        let id = match resolve::image(typed, candidates) {
-            Ok(found) => found.id.clone(),
+        let (id, manifest, target) = match resolve::image(typed, candidates) {
+            Ok(found) => (found.id.clone(), found.manifest.clone(), found.target.clone()),
             Err(ResolveError::NotFound { .. }) => {
                 let name = name.map_or_else(|| typed.to_owned(), |name| name.to_string());
                 return Err(EngineError::MissingImage { name });
             }
             Err(error) => return Err(error.into()),
         };
-        let found = all.into_iter().find(|stored| stored.image.id == id);
-        found.ok_or_else(|| EngineError::MissingImage { name: typed.to_owned() })
+        // With all its names, and as it was found.
+        let gone = || EngineError::MissingImage { name: typed.to_owned() };
+        Ok(self.database.image(&id)?.ok_or_else(gone)?.found_by(&manifest, &target))
     }
 
     /// Removes an image by docker's rules. By name: that name, and the content with the last one; the last name of an image that
@@ -125,6 +127,10 @@ impl Engine {
             }
         }
         self.database.untag(&canonical)?;
+        // With the name may go the manifest and layers as it came by them.
+        if affected.iter().any(|image| image.names.len() > 1 && image.clone().versions().len() > 1) {
+            self.collect_garbage()?;
+        }
         let mut steps = vec![ImageRemoval::Untagged(name.to_string())];
         for image in affected.iter().filter(|image| image.names.len() == 1) {
             steps.extend(self.delete_image(&image.image)?);

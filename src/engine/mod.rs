@@ -41,6 +41,7 @@ pub mod progress;
 mod prune;
 mod pull;
 mod push;
+mod rebuild;
 mod recover;
 mod registries;
 #[cfg_attr(target_os = "linux", path = "rootless_linux.rs")]
@@ -119,11 +120,20 @@ pub struct Engine {
     config_path: Option<PathBuf>,
     database: Database,
     store: OnceCell<Store>,
+    /// What was wrong with the database, where it was made anew.
+    rebuilt: Option<String>,
 }
 
 impl Engine {
     /// Opens (or makes) the engine's files.
     pub fn open(options: &Options) -> Result<Self, EngineError> {
+        Self::open_with(options, |root, _| Ok((Database::open(root)?, None)))
+    }
+
+    fn open_with(
+        options: &Options,
+        open: impl FnOnce(&Path, &Path) -> Result<(Database, Option<String>), EngineError>,
+    ) -> Result<Self, EngineError> {
         let root = options.root.clone().map_or_else(default_root, Ok)?;
         let run_root = match (&options.run_root, &options.root) {
             (Some(run), _) => run.clone(),
@@ -135,9 +145,9 @@ impl Engine {
         let run_root = absolute(run_root)?;
         private_dir(&root)?;
         let config = Config::load(options.config.as_deref())?;
-        let database = Database::open(&root)?;
+        let (database, rebuilt) = open(&root, &run_root)?;
         let config_path = options.config.clone().map(absolute).transpose()?;
-        Ok(Self { root, run_root, config, config_path, database, store: OnceCell::new() })
+        Ok(Self { root, run_root, config, config_path, database, store: OnceCell::new(), rebuilt })
     }
 
     /// The root of the store.
@@ -180,8 +190,12 @@ impl Engine {
 
     /// A container's run directory: its lock, its supervisor's endpoint and complaints.
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
-        self.run_root.join(&id.as_str()[..24])
+        run_dir(&self.run_root, id)
     }
+}
+
+fn run_dir(run_root: &Path, id: &ContainerId) -> PathBuf {
+    run_root.join(&id.as_str()[..24])
 }
 
 /// What carries out exchanges with registries, in this thread.

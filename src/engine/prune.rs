@@ -91,7 +91,7 @@ impl Engine {
             _ => vec![found],
         };
         for stored in named {
-            self.database.tag(&stored.image.id, &name.canonical())?;
+            self.database.tag(&stored.image, &name.canonical())?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 
 use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
@@ -17,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::progress::{Phase, Progress};
 use super::{Engine, EngineError};
 use crate::demo;
+use crate::failpoint::{Point, pass};
 use crate::model::{Digest, ErrorKind, Event, EventType, Image, Kind, Platform};
 use crate::reference::Reference;
 use crate::registry::{
@@ -180,7 +182,7 @@ impl Engine {
         progress: &'a dyn Progress,
     ) -> Result<Pusher<'a>, EngineError> {
         let mut lenders: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-        for stored in self.database.images()? {
+        for stored in self.database.images()?.into_iter().flat_map(StoredImage::versions) {
             for name in stored.names.iter().filter_map(|name| name.parse::<Reference>().ok()) {
                 if name.registry() != to.registry() || name.same_repository(to) {
                     continue;
@@ -248,6 +250,10 @@ impl Engine {
     }
 }
 
+fn passed(path: &Path) -> impl FnOnce(io::Error) -> EngineError {
+    move |source| EngineError::Path { path: path.to_owned(), source }
+}
+
 /// What a lease has to hold for an image's push.
 pub(super) fn content(image: &Image) -> Vec<Digest> {
     let layers = image.layers.iter().map(|layer| layer.digest.clone());
@@ -294,7 +300,7 @@ impl Pusher<'_> {
         let (digest, size) = match (&plan.index, pushed) {
             (Some(bytes), _) => {
                 let kind = kind_of(bytes, &Digest::of(bytes))?;
-                (self.client.put_manifest(&self.to, Some(tag), bytes, &kind).await?, bytes.len())
+                (self.manifest(Some(tag), bytes, &kind).await?, bytes.len())
             }
             (None, Some(pushed)) => pushed,
             (None, None) => return Err(PushError::NoTag { name: name.to_string() }.into()),
@@ -325,7 +331,13 @@ impl Pusher<'_> {
         // After the layers: a registry that has the config of an image tends to be taken for one that has the image.
         self.blob(stored, &config, false).await?;
         let kind = media_type(&bytes).map_err(bad)?;
-        Ok((self.client.put_manifest(&self.to, tag, &bytes, &kind).await?, bytes.len()))
+        Ok((self.manifest(tag, &bytes, &kind).await?, bytes.len()))
+    }
+
+    async fn manifest(&self, tag: Option<&str>, bytes: &[u8], kind: &str) -> Result<Digest, EngineError> {
+        let digest = self.client.put_manifest(&self.to, tag, bytes, kind).await?;
+        pass(Point::ManifestPushed).map_err(passed(self.store.root()))?;
+        Ok(digest)
     }
 
     async fn blob(&self, stored: &StoredImage, blob: &Descriptor, shown: bool) -> Result<(), EngineError> {
@@ -360,7 +372,10 @@ impl Pusher<'_> {
             Placed::Existed => say(Phase::Present),
             Placed::Mounted(lender) if shown => self.progress.mounted(short, &lender),
             Placed::Mounted(_) => {}
-            Placed::Uploaded => say(Phase::Pushed),
+            Placed::Uploaded => {
+                pass(Point::BlobPushed).map_err(passed(&outgoing.path))?;
+                say(Phase::Pushed);
+            }
         }
         Ok(())
     }

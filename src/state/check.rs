@@ -26,7 +26,7 @@ pub enum DatabaseFlaw {
 /// A row whose record cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// `images`, `containers` or `volumes`.
+    /// `images`, `names`, `containers` or `volumes`.
     pub table: &'static str,
     /// Its key.
     pub key: String,
@@ -59,6 +59,10 @@ fn image(key: &str, text: &str) -> Result<(), String> {
     if image.id.as_str() == key { Ok(()) } else { Err(format!("it is that of {}", image.id)) }
 }
 
+fn version(_: &str, text: &str) -> Result<(), String> {
+    serde_json::from_str::<Image>(text).map(drop).map_err(|error| error.to_string())
+}
+
 fn container(key: &str, text: &str) -> Result<(), String> {
     let container: Container = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if container.id.as_str() == key { Ok(()) } else { Err(format!("it is that of {}", container.id)) }
@@ -86,6 +90,8 @@ impl Database {
                 found.push(DatabaseFlaw::Dangling { table, to });
             }
             found.extend(unreadable(c, "images", "SELECT id, record FROM images", image)?);
+            let names = "SELECT name, record FROM names WHERE record IS NOT NULL";
+            found.extend(unreadable(c, "names", names, version)?);
             found.extend(unreadable(c, "containers", "SELECT id, record FROM containers", container)?);
             found.extend(unreadable(c, "volumes", "SELECT name, record FROM volumes", volume)?);
             Ok(found)
@@ -109,6 +115,8 @@ impl Database {
                 ("container_volumes", "container", "containers", "id"),
                 ("container_volumes", "volume", "volumes", "name"),
                 ("lease_content", "lease", "leases", "id"),
+                ("endpoints", "container", "containers", "id"),
+                ("ports", "container", "containers", "id"),
             ] {
                 let statement = format!("DELETE FROM {table} WHERE {column} NOT IN (SELECT {key} FROM {to})");
                 removed += t.execute(&statement, [])?;
@@ -185,6 +193,14 @@ impl Database {
         })
     }
 
+    /// Forgets by which manifest a name came, where that cannot be read: its image is then as it came last.
+    pub fn forget_version(&self, name: &str) -> Result<(), StateError> {
+        self.write("mend a name", Durable::PowerCut, |t| {
+            t.execute("UPDATE names SET record = NULL WHERE name = ?1", [name])?;
+            Ok(())
+        })
+    }
+
     /// Removes a container's record that cannot be read.
     pub fn forget_container(&self, id: &str) -> Result<(), StateError> {
         self.write("remove a damaged record", Durable::PowerCut, |t| {
@@ -195,7 +211,8 @@ impl Database {
 
     /// Writes a volume's record, whether there is one or not.
     pub fn put_volume(&self, volume: &Volume) -> Result<(), StateError> {
-        let record = super::encode("a volume", volume).map_err(|failure| failure.named("record a volume"))?;
+        let record =
+            super::encode("a volume", volume).map_err(|failure| self.named(failure, "record a volume"))?;
         self.write("record a volume", Durable::PowerCut, |t| {
             t.execute(
                 "INSERT INTO volumes (name, record) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET record = ?2",

@@ -16,17 +16,33 @@ pub enum StateError {
         #[source]
         source: rusqlite::Error,
     },
+    /// Its file is no database any more, or parts of it are lost.
+    #[error("the metadata database `{}` is damaged", path.display())]
+    Damaged {
+        /// Its file.
+        path: PathBuf,
+        /// What shows it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A newer program wrote it.
-    #[error("the metadata database has schema version {found}; this program knows versions up to {known}")]
+    #[error(
+        "the metadata database `{}` has schema version {found}; this program knows versions up to {known}",
+        path.display()
+    )]
     NewerSchema {
+        /// Its file.
+        path: PathBuf,
         /// The version of the file.
         found: i64,
         /// The newest version that this program knows.
         known: i64,
     },
     /// A statement failed.
-    #[error("the metadata database failed to {action}")]
+    #[error("the metadata database `{}` failed to {action}", path.display())]
     Database {
+        /// Its file.
+        path: PathBuf,
         /// What was being done.
         action: &'static str,
         /// Why it failed.
@@ -229,7 +245,9 @@ impl Kind for StateError {
                 _ => ErrorKind::Internal,
             },
             Self::Retire { .. } | Self::Lease { .. } | Self::Step { .. } => ErrorKind::Unavailable,
-            Self::Record { .. } | Self::Malformed { .. } | Self::Collect { .. } => ErrorKind::Internal,
+            Self::Damaged { .. } | Self::Record { .. } | Self::Malformed { .. } | Self::Collect { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 
@@ -247,6 +265,17 @@ impl Kind for StateError {
             }
             Self::PortTaken { holder, .. } => {
                 vec![format!("stop the container `{holder}`, or publish another port")]
+            }
+            Self::Damaged { .. } => vec![
+                "`umiak system check --repair` puts the file aside and records anew what is there: images, volumes, and what \
+                 can still be read of the rest"
+                    .into(),
+            ],
+            Self::Open { path, .. } => {
+                vec![format!("see who may read and write `{}`, and its folder", path.display())]
+            }
+            Self::Database { source, path, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly) => {
+                vec![format!("see who may write `{}`, its folder, and the file system", path.display())]
             }
             Self::NewerSchema { .. } => vec!["use the newer version of this program".into()],
             _ => Vec::new(),

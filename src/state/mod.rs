@@ -24,6 +24,7 @@ mod leases;
 mod lists;
 mod neighbours;
 mod networks;
+mod salvage;
 mod schema;
 mod usage;
 mod volumes;
@@ -35,7 +36,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 pub use check::{DatabaseFlaw, Row};
 pub use endpoints::{Taken, Wanted};
@@ -43,6 +44,7 @@ pub use error::StateError;
 pub use images::StoredImage;
 pub use leases::{Abandoned, Content, LeaseId};
 pub use neighbours::{Neighbour, Neighbourhood};
+pub use salvage::Salvage;
 pub use usage::ImageUse;
 
 /// How long the journal may be before a command that wrote moves it into the database, in bytes. Whoever opens a database that
@@ -69,18 +71,28 @@ impl Database {
     pub const FILE: &str = "metadata.db";
 
     /// Opens the database in `root` (a directory that exists), making or upgrading it as needed.
+    ///
+    /// An empty database in a store that holds something is a lost one: as a new one it would let the next collection remove all.
     pub fn open(root: &Path) -> Result<Self, StateError> {
+        Self::open_as(root, false)
+    }
+
+    fn open_as(root: &Path, anew: bool) -> Result<Self, StateError> {
         let path = root.join(Self::FILE);
         let failed = |source| StateError::Open { path: path.clone(), source };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if path.is_dir() {
+            let source = "it is a directory".into();
+            return Err(StateError::Damaged { path, source });
+        }
         let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(32);
-        schema::migrate(&mut connection)?;
+        schema::migrate(&mut connection, &path, anew)?;
         Ok(Self { connection: Mutex::new(connection), root: root.to_owned(), held: Mutex::default() })
     }
 
@@ -126,7 +138,7 @@ impl Database {
         action: &'static str,
         query: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, StateError> {
-        query(&self.lock()).map_err(|failure| failure.named(action))
+        query(&self.lock()).map_err(|failure| self.named(failure, action))
     }
 
     /// Writes in one transaction, which holds the write lock from its beginning.
@@ -148,9 +160,13 @@ impl Database {
             transaction.commit()?;
             Ok(value)
         };
-        let value = run().map_err(|failure| failure.named(action))?;
+        let value = run().map_err(|failure| self.named(failure, action))?;
         self.shorten(&connection, JOURNAL);
         Ok(value)
+    }
+
+    fn named(&self, failure: Failure, action: &'static str) -> StateError {
+        failure.named(action, &self.root.join(Self::FILE))
     }
 }
 
@@ -171,9 +187,15 @@ enum Failure {
 }
 
 impl Failure {
-    fn named(self, action: &'static str) -> StateError {
+    fn named(self, action: &'static str, path: &Path) -> StateError {
+        let path = path.to_owned();
         match self {
-            Self::Sqlite(source) => StateError::Database { action, source },
+            Self::Sqlite(source) => match source.sqlite_error_code() {
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                    StateError::Damaged { path, source: source.into() }
+                }
+                _ => StateError::Database { path, action, source },
+            },
             Self::State(error) => error,
         }
     }

@@ -2,11 +2,12 @@
 //!
 //! `PRAGMA user_version` holds the number of steps taken. A step, once released, is never edited; a new one is appended.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{BUSY_TIMEOUT, StateError};
+use super::{BUSY_TIMEOUT, Failure, StateError};
 
 /// Step *n* leads from version *n* to version *n + 1*.
 const STEPS: &[&str] = &[
@@ -107,6 +108,10 @@ CREATE TABLE manifest_lists (
     name TEXT NOT NULL, reference TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, reference)
 ) WITHOUT ROWID;
 ",
+    // The image as the name came by it, where that is not what the image came by last.
+    "
+ALTER TABLE names ADD COLUMN record TEXT;
+",
 ];
 
 /// The version that this program reads and writes.
@@ -115,14 +120,26 @@ pub(super) fn current() -> i64 {
 }
 
 /// Brings the schema up to date, or refuses a newer one. One read when there is nothing to do.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StateError> {
-    let failed = |source| StateError::Database { action: "bring its tables up to date", source };
+///
+/// `anew`: an empty one may be in a store that holds something.
+pub(super) fn migrate(connection: &mut Connection, path: &Path, anew: bool) -> Result<(), StateError> {
+    let failed = |source| Failure::Sqlite(source).named("bring its tables up to date", path);
     let read = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
     let check = |found| {
-        if found > current() { Err(StateError::NewerSchema { found, known: current() }) } else { Ok(found) }
+        if found > current() {
+            Err(StateError::NewerSchema { path: path.to_owned(), found, known: current() })
+        } else {
+            Ok(found)
+        }
     };
-    if check(read(connection).map_err(failed)?)? == current() {
+    let found = check(read(connection).map_err(failed)?)?;
+    if found == current() {
         return Ok(());
+    }
+    // Once more: another process may have made it, and what is there, just now.
+    if found == 0 && !anew && holds_something(path) && read(connection).map_err(failed)? == 0 {
+        let source = "it is empty, and the store beside it is not".into();
+        return Err(StateError::Damaged { path: path.to_owned(), source });
     }
     // Kept in the file: only the first opening pays for it.
     switch_to_wal(connection).map_err(failed)?;
@@ -134,6 +151,14 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StateError> {
     }
     transaction.pragma_update(None, "user_version", current()).map_err(failed)?;
     transaction.commit().map_err(failed)
+}
+
+/// Whether there is anything in the store that the database is to know of.
+fn holds_something(database: &Path) -> bool {
+    let Some(root) = database.parent() else { return false };
+    ["blobs/sha256", "layers", "volumes", "containers"]
+        .iter()
+        .any(|folder| std::fs::read_dir(root.join(folder)).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
 /// Switches the journal. SQLite does not wait where two processes switch at once, so this does.

@@ -91,12 +91,12 @@ fn a_name_moves_between_images_of_one_platform_and_is_shared_by_several_platform
     assert_eq!(db.image_by_name("x:latest", None).unwrap().len(), 2);
     let linux = db.image_by_name("x:latest", Some(&new.platform)).unwrap();
     assert_eq!(linux.iter().map(|s| &s.image).collect::<Vec<_>>(), [&new]);
-    db.tag(&wasm.id, "y:1").unwrap();
+    db.tag(&wasm, "y:1").unwrap();
     assert_eq!(db.image(&wasm.id).unwrap().unwrap().names, ["x:latest", "y:1"]);
     assert_eq!(db.untag("x:latest").unwrap().len(), 2);
     assert_eq!(db.images().unwrap().len(), 3);
     assert_eq!(db.images_by_id_prefix(old.id.short()).unwrap().len(), 1);
-    assert!(matches!(db.tag(&Digest::of(b"none"), "z"), Err(StateError::NoImage { .. })));
+    assert!(matches!(db.tag(&image("none", "linux/amd64"), "z"), Err(StateError::NoImage { .. })));
 }
 
 #[test]
@@ -261,4 +261,55 @@ fn figures() {
         db.set_run_state(&container(1, "", &image).id, &RunState::default(), &[]).unwrap();
     }
     eprintln!("set_run_state: {:?}", start.elapsed() / 100);
+}
+
+/// One config by two manifests: each name keeps its own, and what no name has any more is collected.
+#[test]
+fn names_of_one_image_keep_what_they_came_by() {
+    let root = tempfile::tempdir().unwrap();
+    let db = Database::open(root.path()).unwrap();
+    let gzip = image("a", "linux/amd64");
+    let other = image("b", "linux/amd64");
+    let mut zstd = gzip.clone();
+    (zstd.manifest, zstd.target) = (other.manifest.clone(), other.target.clone());
+    zstd.layers[0].digest = other.layers[0].digest.clone();
+    db.put_image(&gzip, Some("x:gzip")).unwrap();
+    db.put_image(&zstd, Some("x:zstd")).unwrap();
+    let named = |name: &str| db.image_by_name(name, None).unwrap().pop().unwrap();
+    let of = |name: &str| named(name).image;
+    assert_eq!((of("x:gzip"), of("x:zstd")), (gzip.clone(), zstd.clone()));
+    // A name more is as the one it was given by.
+    db.tag(&of("x:gzip"), "y:1").unwrap();
+    db.tag(&of("x:zstd"), "z:1").unwrap();
+    assert_eq!((of("y:1"), of("z:1")), (gzip.clone(), zstd.clone()));
+    assert_eq!(named("y:1").names, ["x:gzip", "x:zstd", "y:1", "z:1"]);
+    for seen in [named("y:1"), named("z:1"), db.images().unwrap().pop().unwrap()] {
+        let mut versions: Vec<_> = seen.versions().into_iter().map(|v| (v.names, v.image)).collect();
+        versions.sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = [(["x:gzip", "y:1"], &gzip), (["x:zstd", "z:1"], &zstd)];
+        assert_eq!(versions.len(), 2);
+        for ((names, image), (expected, wanted)) in versions.iter().zip(expected) {
+            assert_eq!((names.as_slice(), image), (expected.map(str::to_owned).as_slice(), wanted));
+        }
+    }
+    let unused = || {
+        let all = [&gzip, &zstd].map(|image| image.layers[0].digest.clone());
+        db.collect(Content::Blob, &all, Ok::<_, std::io::Error>).unwrap()
+    };
+    assert_eq!(unused(), []);
+    // The last name of one goes: so does what it came by, and the image is as the others have it.
+    for name in ["x:zstd", "z:1"] {
+        db.untag(name).unwrap();
+    }
+    assert_eq!(unused(), [zstd.layers[0].digest.clone()]);
+    assert_eq!(db.image(&gzip.id).unwrap().unwrap().image, gzip);
+    // Found by its digest, it is as it was found.
+    db.put_image(&zstd, Some("x:zstd")).unwrap();
+    let found = db.image(&gzip.id).unwrap().unwrap().found_by(&gzip.manifest, &gzip.target);
+    assert_eq!(found.image, gzip);
+    // Another image takes a name.
+    db.put_image(&other, Some("y:1")).unwrap();
+    db.put_image(&other, Some("x:gzip")).unwrap();
+    assert_eq!(unused(), [gzip.layers[0].digest.clone()]);
+    assert_eq!(db.check(true).unwrap(), []);
 }

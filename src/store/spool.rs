@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::lock::Lock;
 use super::{Store, StoreError};
+use crate::failpoint::{Point, pass};
 use crate::model::Digest;
 
 /// The directory; removed with all that is still in it when it is dropped.
@@ -105,7 +106,9 @@ impl Store {
         let lock_path = directory.with_extension("lock");
         let lock = Lock::wait(&lock_path).map_err(StoreError::io("lock", &lock_path))?;
         fs::create_dir(&directory).map_err(StoreError::io("create", &directory))?;
-        Ok(Spool { directory, next: 0, _lock: lock })
+        let spool = Spool { directory, next: 0, _lock: lock };
+        pass(Point::SpoolMade).map_err(StoreError::io("create", &spool.directory))?;
+        Ok(spool)
     }
 }
 
@@ -129,7 +132,10 @@ impl Spool {
         let mut block = vec![0; 256 << 10];
         loop {
             let count = match from.read(&mut block) {
-                Ok(0) => return Ok(Ok(writing.finish())),
+                Ok(0) => {
+                    pass(Point::SpoolWritten).map_err(StoreError::io("write", &writing.path))?;
+                    return Ok(Ok(writing.finish()));
+                }
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Ok(Err(error)),

@@ -129,10 +129,10 @@ impl Execute for Images {
         }
         let now = Timestamp::now();
         let mut rows = Vec::new();
-        for view in &views {
-            for (repository, tag) in names(view) {
+        for view in views.into_iter().flat_map(ImageView::versions) {
+            for (repository, tag) in names(&view) {
                 if self.wants(&filters, dangling, &repository, &tag) {
-                    rows.push(row(view, &repository, &tag, now, self.no_trunc));
+                    rows.push(row(&view, &repository, &tag, now, self.no_trunc));
                 }
             }
         }

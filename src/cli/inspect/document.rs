@@ -62,10 +62,16 @@ fn wasm(program: &Contents) -> Value {
 pub(super) fn image(view: &ImageView, program: Option<&Contents>) -> Value {
     let image = &view.image;
     let config = &image.config;
-    let names: Vec<Reference> = view.names.iter().filter_map(|name| name.parse().ok()).collect();
-    let tags: Vec<_> = names.iter().filter(|name| name.tag().is_some()).map(ToString::to_string).collect();
-    let repositories: BTreeSet<String> = names.iter().map(Reference::familiar_name).collect();
-    let digests: Vec<_> = repositories.iter().map(|name| format!("{name}@{}", image.target)).collect();
+    let parsed =
+        |names: &[String]| names.iter().filter_map(|name| name.parse().ok()).collect::<Vec<Reference>>();
+    let tagged = parsed(&view.names).into_iter().filter(|name| name.tag().is_some());
+    let tags: Vec<_> = tagged.map(|name| name.to_string()).collect();
+    let mut digests = BTreeSet::new();
+    for version in view.clone().versions() {
+        let target = &version.image.target;
+        digests
+            .extend(parsed(&version.names).iter().map(|name| format!("{}@{target}", name.familiar_name())));
+    }
     let layers: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let comment =
         image.history.last().and_then(|step| step.get("comment")).and_then(Value::as_str).unwrap_or_default();

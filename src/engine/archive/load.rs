@@ -10,11 +10,12 @@ use std::sync::Mutex;
 use super::{Candidate, ImageArchiveError, docker, legacy, oci};
 use crate::engine::progress::Progress;
 use crate::engine::{Engine, EngineError};
+use crate::failpoint::{Point, pass};
 use crate::model::{Digest, Event, Image, Layer, Platform};
 use crate::reference::Reference;
 use crate::state::LeaseId;
-use crate::store::Store;
 use crate::store::archive::{Found, Members};
+use crate::store::{Store, StoreError};
 
 /// Layers that are unpacked at the same time; each has three threads.
 const AT_ONCE: usize = 3;
@@ -58,21 +59,25 @@ impl Engine {
         wanted: &[Platform],
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>, EngineError> {
-        let leases = RefCell::new(Vec::new());
+        self.recover();
         let mut images = Vec::new();
-        let outcome = self.load_under(from, wanted, &leases, &mut images);
-        for lease in leases.into_inner() {
-            self.database.release(lease)?;
-        }
-        if outcome.is_err() {
-            // What was taken in already is named by nothing.
-            self.collect_garbage()?;
-        } else {
-            for image in &images {
-                self.compile(image, progress);
+        // Held from the first byte: an archive that was read halfway when its reader was killed is seen, and goes.
+        let loaded = self.holding(&[], || {
+            let leases = RefCell::new(Vec::new());
+            let outcome = self.load_under(from, wanted, &leases, &mut images);
+            for lease in leases.into_inner() {
+                self.database.release(lease)?;
             }
+            if outcome.is_err() {
+                // What was taken in already is named by nothing.
+                self.collect_garbage()?;
+            }
+            outcome
+        })?;
+        for image in &images {
+            self.compile(image, progress);
         }
-        outcome
+        Ok(loaded)
     }
 
     fn load_under(
@@ -90,6 +95,8 @@ impl Engine {
         }
         .map_err(ImageArchiveError::from)?;
         let candidates = chosen(candidates(store, &mut members)?, wanted)?;
+        pass(Point::ArchiveRead)
+            .map_err(|source| EngineError::Path { path: store.root().to_owned(), source })?;
         let digests: Vec<Digest> = candidates
             .iter()
             .flat_map(|candidate| {
@@ -184,7 +191,7 @@ fn place(store: &Store, candidates: &[Candidate]) -> Result<BTreeMap<Digest, u64
                 && other.diff_id != layer.diff_id
             {
                 let (expected, found) = (other.diff_id.clone(), layer.diff_id.clone());
-                return Err(crate::store::StoreError::DigestMismatch { expected, found }.into());
+                return Err(StoreError::DigestMismatch { expected, found }.into());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, Layer};
+use crate::model::{Digest, Image, Layer};
 use crate::state::StoredImage;
 use crate::store::{Flaw, LayerState, LayerWriter, StoreError};
 
@@ -13,6 +13,7 @@ impl Check<'_> {
     pub(super) fn images(&mut self) -> Result<(), EngineError> {
         let images = self.engine.database.readable_images()?;
         self.report.images = images.len();
+        let images: Vec<_> = images.into_iter().flat_map(StoredImage::versions).collect();
         self.blobs(&images)?;
         self.layers(&images)
     }
@@ -75,9 +76,11 @@ impl Engine {
     /// Whether an image is still there and still has this blob or layer: it may have been removed since it was listed.
     fn still_names(&self, stored: &StoredImage, digest: &Digest) -> Result<bool, EngineError> {
         let Some(now) = self.database.image(&stored.image.id)? else { return Ok(false) };
-        let image = now.image;
-        let own = [&image.id, &image.manifest, &image.target].contains(&digest);
-        Ok(own || image.layers.iter().any(|layer| layer.digest == *digest || layer.diff_id == *digest))
+        let names = |image: &Image| {
+            [&image.id, &image.manifest, &image.target].contains(&digest)
+                || image.layers.iter().any(|layer| layer.digest == *digest || layer.diff_id == *digest)
+        };
+        Ok(now.versions().iter().any(|version| names(&version.image)))
     }
 
     fn renew(&self, layer: &Layer, fresh: Option<LayerWriter>) -> Result<(), EngineError> {

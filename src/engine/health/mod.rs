@@ -39,7 +39,7 @@ pub enum Outcome {
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// `database`, `blob`, `layer`, `image`, `container`, `volume`, `leftover`.
+    /// `database`, `blob`, `layer`, `image`, `name`, `container`, `volume`, `leftover`.
     pub kind: &'static str,
     /// Which one.
     pub subject: String,
@@ -91,6 +91,11 @@ impl Engine {
         self.recover();
         let work = || {
             let mut check = Check { engine: self, options, report: CheckReport::default() };
+            if let Some(done) = &self.rebuilt {
+                let outcome =
+                    Outcome::Repaired("it was made anew of what could still be read, and of what is here");
+                check.report.add("database", &crate::state::Database::FILE, done, outcome);
+            }
             check.database()?;
             check.images()?;
             check.containers()?;

@@ -46,9 +46,9 @@ impl Check<'_> {
             };
             let outcome = match (self.options.repair, left.contains(&flaw)) {
                 (true, false) => Outcome::Repaired(how),
-                (true, true) => {
-                    Outcome::Open(Some("move the file away, and pull the images again".to_owned()))
-                }
+                (true, true) => Outcome::Open(Some(
+                    "`umiak system check --repair` once more makes the database anew".to_owned(),
+                )),
                 (false, _) => Outcome::Open(None),
             };
             self.report.add("database", &subject, &problem, outcome);
@@ -65,6 +65,12 @@ impl Check<'_> {
                     Ok(self.engine.database.put_image(&image, None)?)
                 });
                 self.report.add("image", &row.key, &problem, outcome);
+            }
+            "names" => {
+                let outcome = self.repaired("it names its image as that came last", || {
+                    Ok(self.engine.database.forget_version(&row.key)?)
+                });
+                self.report.add("name", &row.key, &problem, outcome);
             }
             "containers" => {
                 let outcome = self.repaired("its record was removed and its files put aside", || {
@@ -106,7 +112,7 @@ impl Engine {
     }
 
     /// Removes the record of a container that cannot be read, and keeps its files under another name.
-    fn put_container_aside(&self, id: &str) -> Result<(), EngineError> {
+    pub(in crate::engine) fn put_container_aside(&self, id: &str) -> Result<(), EngineError> {
         let all = self.store()?.container_root();
         let (from, to) = (all.join(id), all.join(format!("lost-{id}")));
         match std::fs::rename(&from, &to) {

@@ -62,7 +62,8 @@ fn remove(store: &Store, id: &ContainerId) -> Result<(), StoreError> {
     let path = store.container_root().join(id.as_str());
     let away = store.container_root().join(format!("gone-{id}"));
     match fs::rename(&path, &away) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Perhaps a removal was killed here, and this is the second.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other.map_err(StoreError::io("remove", &path))?,
     }
     pass(Point::ContainerRetired).map_err(StoreError::io("remove", &away))?;

@@ -86,7 +86,10 @@ fn damage_is_found_and_repaired() {
         sql(&host, "UPDATE images SET record = '{}'");
     });
     heals(&host, "a dangling name", true, "is not there", || {
-        sql(&host, "PRAGMA foreign_keys=OFF; INSERT INTO names VALUES ('x', 'linux/amd64', 'sha256:0')");
+        sql(
+            &host,
+            "PRAGMA foreign_keys=OFF; INSERT INTO names (name, platform, image) VALUES ('x', 'linux/amd64', 'sha256:0')",
+        );
     });
     let out = host.umiak(&["run", "--rm", &subject.name]).exits(0).stdout;
     assert!(out.contains("50000 /a"), "{out}");

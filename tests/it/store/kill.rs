@@ -6,116 +6,11 @@ use std::time::Duration;
 
 use umiak::failpoint::{Point, VARIABLE};
 
-use super::{Subject, clear, noise, sound};
+use super::deeds::{Deed, Stage};
+use super::{Subject, clear, noise, rounds, sound};
 use crate::support::host::{Host, Output};
 use crate::support::require;
 use crate::support::rogue::{Fault, Rogue};
-
-/// What is done when a point is passed, on a store that holds what it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
-    Pull,
-    Tag,
-    Untag,
-    RemoveImage,
-    RemoveContainer,
-    RemoveVolume,
-    Repair,
-    /// The image that the binary carries.
-    Demo,
-}
-
-fn deed(point: Point) -> Deed {
-    use Point as P;
-    match point {
-        P::LeaseFile
-        | P::LeaseTaken
-        | P::IngestOpened
-        | P::IngestWritten
-        | P::LayerBegun
-        | P::LayerEntry
-        | P::LayerApplied
-        | P::PublishVerified
-        | P::PublishSynced
-        | P::PublishBlob
-        | P::PublishLayer
-        | P::Published
-        | P::PutWritten
-        | P::PutRenamed
-        | P::ImageWritten
-        | P::ImageRecorded
-        | P::LeaseReleased => Deed::Pull,
-        P::LayerSynced => Deed::Demo,
-        P::Tagged => Deed::Tag,
-        P::Untagged => Deed::Untag,
-        P::ImageRemoved | P::CollectDecided | P::BlobRemoved | P::LayerRetired | P::Collected => {
-            Deed::RemoveImage
-        }
-        P::ContainerRetired | P::ContainerErased => Deed::RemoveContainer,
-        P::VolumeRetired => Deed::RemoveVolume,
-        P::RepairReady | P::RepairPlaced => Deed::Repair,
-    }
-}
-
-impl Deed {
-    fn prepare(self, host: &Host, subject: &Subject) {
-        let name = subject.name.as_str();
-        match self {
-            Self::Pull | Self::Demo => {}
-            Self::Tag | Self::RemoveImage => drop(host.umiak(&["pull", "-q", name]).exits(0)),
-            Self::Untag => {
-                host.umiak(&["pull", "-q", name]).exits(0);
-                host.umiak(&["tag", name, "extra:1"]).exits(0);
-            }
-            Self::RemoveContainer => drop(host.umiak(&["run", "--name", "one", name]).exits(0)),
-            Self::RemoveVolume => {
-                host.umiak(&["volume", "create", "vol"]).exits(0);
-                std::fs::write(host.root().join("volumes/vol/_data/mine"), "mine").expect("written");
-            }
-            Self::Repair => {
-                host.umiak(&["pull", "-q", name]).exits(0);
-                spoil(host);
-            }
-        }
-    }
-
-    fn args(self, subject: &Subject) -> Vec<&str> {
-        let name = subject.name.as_str();
-        match self {
-            Self::Pull => vec!["pull", "-q", name],
-            Self::Tag => vec!["tag", name, "extra:2"],
-            Self::Untag => vec!["rmi", "extra:1"],
-            Self::RemoveImage => vec!["rmi", name],
-            Self::RemoveContainer => vec!["rm", "one"],
-            Self::RemoveVolume => vec!["volume", "rm", "vol"],
-            Self::Repair => vec!["system", "check", "--repair"],
-            Self::Demo => vec!["pull", "-q", "hello"],
-        }
-    }
-
-    /// What the same thing says when it was done already before the process died.
-    fn done_already(self, out: &Output) -> bool {
-        match self {
-            Self::Pull | Self::Tag | Self::Repair | Self::Demo => false,
-            Self::Untag | Self::RemoveImage | Self::RemoveContainer | Self::RemoveVolume => {
-                out.status == 1 && out.stderr.to_lowercase().contains("no such")
-            }
-        }
-    }
-}
-
-/// Changes a file of a layer, and leaves its size and time as they were.
-fn spoil(host: &Host) {
-    for layer in host.layers() {
-        let path = host.root().join("layers").join(layer).join("c");
-        if path.exists() {
-            let times = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
-            std::fs::write(&path, "X").expect("written");
-            let file = std::fs::File::options().write(true).open(&path).expect("opened");
-            file.set_modified(times).expect("set");
-        }
-    }
-}
 
 /// How much of each blob is there, whole or in part.
 fn have(host: &Host, hex: &str) -> usize {
@@ -124,63 +19,99 @@ fn have(host: &Host, hex: &str) -> usize {
     usize::try_from(blob.or_else(|_| length(format!("ingest/{hex}.part"))).unwrap_or(0)).expect("a size")
 }
 
-fn interrupted(host: &Host, subject: &Subject, deed: Deed, spec: &str) -> Output {
-    let args = deed.args(subject);
+fn interrupted(host: &Host, args: &[String], spec: &str) -> Output {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let child = host.command(&args).env(VARIABLE, spec).spawn().expect("umiak starts");
     host.finish(child, &args)
 }
 
 /// After whatever happened: clean, and done again it succeeds, fetching only what is not there.
-fn again(host: &Host, rogue: &Rogue, subject: &Subject, deed: Deed, context: &str) {
+fn again(host: &Host, stage: &Stage, deed: Deed, context: &str) {
     if deed != Deed::Repair {
         sound(host, true, context);
     }
-    let there: Vec<_> = subject.made.layers.iter().map(|layer| have(host, layer.hex())).collect();
-    rogue.seen();
-    let out = host.umiak(&deed.args(subject));
+    let layers = &stage.subject.made.layers;
+    let there: Vec<_> = layers.iter().map(|layer| have(host, layer.hex())).collect();
+    stage.rogue.seen();
+    let args = stage.args(deed);
+    let out = host.umiak(&args.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(out.status == 0 || deed.done_already(&out), "{context}: {}{}", out.stdout, out.stderr);
     if deed == Deed::Pull {
-        let asked = rogue.seen();
-        for (layer, there) in subject.made.layers.iter().zip(&there) {
+        let asked = stage.rogue.seen();
+        for (layer, there) in layers.iter().zip(&there) {
             for request in asked.iter().filter(|seen| seen.path.contains(layer.hex())) {
                 assert_eq!(request.offset, *there, "{context}: bytes that were there are fetched again");
             }
         }
-        let out = host.umiak(&["run", "--rm", &subject.name]).exits(0).stdout;
-        assert!(out.contains("200000 /a") && out.contains("100000 /b"), "{context}: {out}");
     }
+    stage.done(deed, host, context);
     let said = sound(host, true, context);
     assert!(said.contains("nothing is wrong"), "{context}: {said}");
     let layers = host.layers();
     let half = |name: &String| name.starts_with("tmp-") || name.starts_with("gone-");
-    if matches!(deed, Deed::Pull | Deed::RemoveImage | Deed::Repair) {
-        assert!(!layers.iter().any(half), "{context}: {layers:?}");
+    assert!(!layers.iter().any(half), "{context}: {layers:?}");
+}
+
+/// One interrupted deed on a store of its own; whether it was interrupted at all.
+fn round(stage: &Stage, deed: Deed, point: Point, hit: usize, action: &str) -> bool {
+    let spec = format!("{}@{hit}={action}", point.name());
+    let context = format!("{deed:?}, {spec}");
+    let host = Host::new();
+    stage.prepare(deed, &host);
+    let out = interrupted(&host, &stage.args(deed), &spec);
+    // What is passed once is passed by the first; a later pass there may not be.
+    let interrupted = hit == 1 || out.status != 0;
+    if interrupted && action == "kill" {
+        assert_eq!(out.status, 137, "{context}: nothing passes here: {}{}", out.stdout, out.stderr);
+    } else if interrupted && deed == Deed::Repair {
+        assert_eq!(out.status, 1, "{context}: the failure was not told: {}", out.stdout);
+    } else if interrupted {
+        assert_ne!(out.status, 0, "{context}: the failure was not told");
+        clear(&out, &context);
     }
+    again(&host, stage, deed, &context);
+    interrupted
 }
 
 #[test]
 fn heavy_every_failpoint_killed_and_failing() {
     require!(root);
-    let rogue = Rogue::new();
-    let subject = Subject::at(&rogue, "points", 1, 200_000);
+    let stage = Stage::new("points", 1, 200_000);
     for &point in Point::ALL {
-        let deed = deed(point);
         for action in ["kill", "ENOSPC"] {
-            let context = format!("{}={action}", point.name());
-            let host = Host::new();
-            deed.prepare(&host, &subject);
-            let out = interrupted(&host, &subject, deed, &context);
-            if action == "kill" {
-                assert_eq!(out.status, 137, "{context}: nothing passes here: {}{}", out.stdout, out.stderr);
-            } else if deed == Deed::Repair {
-                assert!(out.status == 1 && out.stdout.contains("not repaired"), "{context}: {}", out.stdout);
-            } else {
-                assert_ne!(out.status, 0, "{context}: the failure was not told");
-                clear(&out, &context);
-            }
-            again(&host, &rogue, &subject, deed, &context);
+            round(&stage, Deed::of(point), point, 1, action);
         }
     }
+}
+
+/// Every point of every deed; in the suite one of five of them, and killed only. `UMIAK_ROUNDS` takes all, killed and failing, and then
+/// later passes of them by lot until so many rounds are over.
+#[test]
+fn heavy_every_deed_killed_at_its_points() {
+    require!(root);
+    let stage = Stage::new("deeds", 3, 200_000);
+    let all: Vec<_> = Deed::ALL
+        .iter()
+        .flat_map(|&deed| deed.points().into_iter().map(move |point| (deed, point)))
+        .collect();
+    let long = rounds(0);
+    let (mut done, mut interrupted) = (0, 0);
+    for (place, &(deed, point)) in all.iter().enumerate() {
+        for action in ["kill", "ENOSPC"] {
+            if long > 0 || place % 5 == 0 && action == "kill" {
+                interrupted += usize::from(round(&stage, deed, point, 1, action));
+                done += 1;
+            }
+        }
+    }
+    let mut dice = noise(7, (long * 3).max(3)).into_iter().map(usize::from);
+    let mut roll = |below: usize| dice.next().unwrap_or_default() % below;
+    while done < long {
+        let (deed, point) = all[(roll(256) * 256 + roll(256)) % all.len()];
+        interrupted += usize::from(round(&stage, deed, point, 2 + done % 4, "kill"));
+        done += 1;
+    }
+    let _ = writeln!(std::io::stderr(), "{done} rounds, {interrupted} interrupted");
 }
 
 #[test]
@@ -188,40 +119,61 @@ fn a_failpoint_that_means_nothing_is_an_error() {
     require!(root);
     let (host, rogue) = (Host::new(), Rogue::new());
     let subject = Subject::at(&rogue, "typo", 1, 1000);
-    let out = interrupted(&host, &subject, Deed::Pull, "nowhere=kill");
-    out.fails(1, &["UMIAK_FAILPOINT is `nowhere=kill`"]);
+    let args = ["pull", "-q", &subject.name].map(str::to_owned);
+    interrupted(&host, &args, "nowhere=kill").fails(1, &["UMIAK_FAILPOINT is `nowhere=kill`"]);
 }
 
-/// Many processes of one store, killed one after the other at moments that nobody chose. `UMIAK_STORM_ROUNDS` makes it longer.
+/// Random numbers that are the same in every run with one seed.
+struct Dice(std::vec::IntoIter<u8>);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.fill_with(|| self.0.next().expect("enough"));
+        u64::from_le_bytes(bytes) % below
+    }
+}
+
+/// What one process of the storm does, and whether it is done again after it was killed.
+fn lot(dice: &mut Dice, stage: &Stage, name: &str) -> (Vec<String>, bool) {
+    let words = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect();
+    match dice.roll(15) {
+        0..=5 => (words(&["pull", "-q", name]), true),
+        6 => (words(&["rmi", "-f", name]), false),
+        7 => (words(&["image", "prune", "-af"]), true),
+        8 => (words(&["tag", name, "other:1"]), false),
+        9 => (words(&["run", "--rm", name]), true),
+        10 => (stage.args(Deed::Load), true),
+        11 => (stage.args(Deed::Import), true),
+        12 => (stage.args(Deed::Commit), true),
+        13 => (stage.args(Deed::Push), true),
+        _ => (words(&["system", "check", "--repair"]), true),
+    }
+}
+
+/// Many processes of one store, killed one after the other at moments that nobody chose. `UMIAK_ROUNDS` makes it longer.
 #[test]
 fn heavy_killed_at_random() {
     require!(root);
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let rounds = variable("UMIAK_STORM_ROUNDS").unwrap_or(40);
-    let seed = variable("UMIAK_STORM_SEED").unwrap_or(u64::from(std::process::id()) + 1);
-    let mut dice = noise(seed, usize::try_from(rounds).expect("fits") * 24 + 24).into_iter();
-    let mut roll = |below: u64| {
-        let mut bytes = [0; 8];
-        bytes.fill_with(|| dice.next().expect("enough"));
-        u64::from_le_bytes(bytes) % below
-    };
-    let (host, rogue) = (Host::new(), Rogue::new());
-    let subjects = [Subject::at(&rogue, "first", 1, 200_000), Subject::at(&rogue, "second", 1, 300_000)];
+    let rounds = rounds(40);
+    let seed = std::env::var("UMIAK_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or(u64::from(std::process::id()) + 1);
+    let mut dice = Dice(noise(seed, rounds * 24 + 24).into_iter());
+    let (host, stage) = (Host::new(), Stage::new("kept", 9, 100_000));
+    let rogue = &stage.rogue;
+    // What is committed and pushed stays all the time, since a container is made of it.
+    stage.prepare(Deed::Push, &host);
+    stage.prepare(Deed::Commit, &host);
+    let subjects = [Subject::at(rogue, "first", 1, 200_000), Subject::at(rogue, "second", 1, 300_000)];
     rogue.fault("/blobs/", Fault::Slow(32_768, Duration::from_millis(2)));
-    let (mut killed, mut refetched) = (0, 0);
+    let (mut killed, mut continued) = (0, 0);
     for round in 0..rounds {
-        let subject = &subjects[usize::try_from(roll(2)).expect("fits")];
+        let subject = &subjects[usize::try_from(dice.roll(2)).expect("fits")];
         let name = subject.name.as_str();
-        let (args, retry): (Vec<&str>, bool) = match roll(10) {
-            0..=4 => (vec!["pull", "-q", name], true),
-            5 => (vec!["rmi", "-f", name], false),
-            6 => (vec!["image", "prune", "-af"], true),
-            7 => (vec!["tag", name, "other:1"], false),
-            8 => (vec!["run", "--rm", name], true),
-            _ => (vec!["system", "check", "--repair"], true),
-        };
+        let (args, retry) = lot(&mut dice, &stage, name);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut child = host.command(&args).spawn().expect("umiak starts");
-        std::thread::sleep(Duration::from_micros(roll(160_000)));
+        std::thread::sleep(Duration::from_micros(dice.roll(160_000)));
         child.kill().expect("not waited for");
         killed += u64::from(child.wait().expect("killed").code().is_none());
         let context = format!("seed {seed}, round {round}: {args:?}");
@@ -229,19 +181,21 @@ fn heavy_killed_at_random() {
         let there: Vec<_> = subject.made.layers.iter().map(|layer| have(&host, layer.hex())).collect();
         rogue.seen();
         if retry {
-            host.umiak(&args).exits(0);
+            let out = host.umiak(&args);
+            assert_eq!(out.status, 0, "{context}: {}{}", out.stdout, out.stderr);
+        }
+        if args[0] == "pull" {
+            let asked = rogue.seen();
+            for (layer, there) in subject.made.layers.iter().zip(&there) {
+                for request in asked.iter().filter(|seen| seen.path.contains(layer.hex())) {
+                    assert_eq!(request.offset, *there, "{context}");
+                    continued += u64::from(*there > 0);
+                }
+            }
         }
         // Whatever is shown can be run.
         if !host.umiak(&["images", "-q", name]).exits(0).stdout.is_empty() {
             host.umiak(&["run", "--rm", name]).exits(0);
-        }
-        if args[0] == "pull" {
-            for (layer, there) in subject.made.layers.iter().zip(&there) {
-                for request in rogue.seen().iter().filter(|seen| seen.path.contains(layer.hex())) {
-                    assert_eq!(request.offset, *there, "{context}");
-                    refetched += 1;
-                }
-            }
         }
     }
     let said = sound(&host, true, "in the end");
@@ -252,6 +206,6 @@ fn heavy_killed_at_random() {
     assert!(host.list("leases").is_empty() && host.list("seals").is_empty(), "{left:?} {said}");
     let _ = writeln!(
         std::io::stderr(),
-        "{rounds} rounds, {killed} killed before their end, {refetched} downloads went on where they were"
+        "{rounds} rounds, {killed} killed before their end, {continued} downloads went on where they were"
     );
 }

@@ -2,6 +2,8 @@
 
 mod crowd;
 mod damage;
+mod database;
+mod deeds;
 mod kill;
 mod mutate;
 mod room;
@@ -28,6 +30,8 @@ pub(super) fn noise(mut seed: u64, length: usize) -> Vec<u8> {
 pub(super) struct Subject {
     pub(super) name: String,
     pub(super) made: Made,
+    /// Bytes of its first file; the second has half as many.
+    pub(super) size: usize,
 }
 
 impl Subject {
@@ -42,8 +46,14 @@ impl Subject {
         Self {
             name: format!("{}/{repository}", rogue.address()),
             made: rogue.image(repository, &layers, &config),
+            size,
         }
     }
+}
+
+/// How many rounds a storm has: few in the suite, `UMIAK_ROUNDS` by hand.
+pub(super) fn rounds(few: usize) -> usize {
+    std::env::var("UMIAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
 /// The store has nothing wrong; `full` reads every byte.

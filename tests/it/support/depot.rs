@@ -105,6 +105,13 @@ impl Depot {
         self.content().trouble.clear();
     }
 
+    /// Forgets all that was pushed.
+    pub(crate) fn forget(&self) {
+        let mut content = self.content();
+        content.objects.clear();
+        content.uploads.clear();
+    }
+
     /// What was asked for since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.content().asked)
