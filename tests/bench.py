@@ -4,7 +4,7 @@ Programs are started by a worker: one in this machine's own namespaces for our e
 enter). A worker is this same file and times with the same code, so what the start costs is the same for all. It takes a command
 a line as JSON, and ends when its input closes, with every service it started: nothing outlives a bench that is killed.
 """
-import argparse, contextlib, ctypes, datetime, json, os, pathlib, shutil, signal, statistics, subprocess, sys, tarfile, tempfile
+import argparse, contextlib, ctypes, datetime, gzip, hashlib, json, os, pathlib, shutil, signal, statistics, subprocess, sys, tarfile, tempfile
 import time
 
 TREE = pathlib.Path(__file__).resolve().parent.parent
@@ -129,7 +129,10 @@ class Bench:
         layouts = self.work / "layouts"
         layouts.mkdir()
         small, real = TREE / "target/fixtures/layouts", TREE / "target/fixtures-real/layouts"
-        names = {**{what: [small / "library+busybox@latest"] for what in ("start", "exec", "many", "store", "memory")}, "pull": [real / "library+big@latest"],
+        shared = [self.work / f"shared/library+shared@{n}" for n in range(100)]
+        if "images100" in wanted:
+            make_shared(shared)
+        names = {"load": [real / "library+big@latest"], "images100": shared, **{what: [small / "library+busybox@latest"] for what in ("start", "exec", "many", "store", "memory")}, "pull": [real / "library+big@latest"],
                  "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"]}
         # Several measurements share an image.
         for layout in {layout for what in wanted for layout in names[what]}:
@@ -320,13 +323,7 @@ def wasm(bench, runs):
 def pull(bench, runs):
     image = f"{bench.registry}/library/big:latest"
     settle = lambda: bench.host.must("sync")
-    trash = bench.work / "trash"
-    trash.mkdir()
-
-    def empty(path):
-        """Moved away, and deleted when all is measured: deleting makes work for the disk that the next turn would wait for."""
-        if path.exists():
-            path.rename(trash / f"{path.name}-{len(list(trash.iterdir()))}")
+    empty = Trash(bench)
 
     def umiak():
         root = bench.work / "umiak-pull"
@@ -360,6 +357,121 @@ def pull(bench, runs):
     race(entrants, min(runs, 3), warm_up=0)
     return "pull and unpack of a 4-layer image from loopback", entrants, [
         ("docker", "at least", 4), ("podman", "at least", 6), ("`tar -xzf` of the layers in turn", "at most", 0.6)]
+
+
+# --- load and save ----------------------------------------------------------------------------------------------------
+
+class Trash:
+    """Where things are moved that are in the way. They are deleted when all is measured: deleting makes work for the disk that the
+    next turn would wait for."""
+
+    def __init__(self, bench):
+        self.folder = bench.work / "trash"
+        self.folder.mkdir(exist_ok=True)
+
+    def __call__(self, path):
+        if path.exists():
+            path.rename(self.folder / f"{path.name}-{len(list(self.folder.iterdir()))}")
+
+
+def load(bench, runs):
+    """The same archives by every engine, and each engine's own `save` to a file."""
+    image, store = f"{bench.registry}/library/big:latest", "podman-load"
+    settle, trash = lambda: bench.host.must("sync"), Trash(bench)
+    bench.host.must(*bench.ours("umiak-save", "pull", "--quiet", image))
+    archives = {"umiak": bench.work / "umiak.tar", "docker": bench.work / "docker.tar", "podman": bench.work / "podman.tar"}
+    saves = []
+
+    def saver(name, worker, argv):
+        file = archives[name]
+        saves.append(Entrant(name, worker, [*argv, "save", "-o", str(file), image], before=lambda: (trash(file), settle())))
+
+    def docker():
+        bench.peers.must(*bench.docker("pull", "--quiet", image))
+        saver("docker", bench.peers, bench.docker())
+
+    def podman():
+        bench.stack.callback(lambda: bench.peers.run("rm", "-rf", bench.work / store))
+        bench.peers.must(*bench.podman(store, "pull", "--quiet", "--tls-verify=false", image))
+        saver("podman", bench.peers, bench.podman(store))
+
+    saver("umiak", bench.host, bench.ours("umiak-save"))
+    bench.have("docker", docker)
+    bench.have("podman", podman)
+    race(saves, min(runs, 3), warm_up=0)
+    sizes = ", ".join(f"{e.name} {archives[e.name].stat().st_size / 1e6:.0f} MB" for e in saves)
+    results = [(f"`save` of a 4-layer image to a file ({sizes})", saves, [("docker", "at least", 1), ("podman", "at least", 1)])]
+    for whose in [e.name for e in saves if e.name != "podman"]:
+        entrants = loaders(bench, [e.name for e in saves], str(archives[whose]), image, settle, trash)
+        race(entrants, min(runs, 3), warm_up=0)
+        results.append((f"`load` of what {whose} saved", entrants, [("docker", "at least", 1), ("podman", "at least", 1)]))
+    return results
+
+
+def loaders(bench, names, archive, image, settle, trash):
+    """An entrant for each engine, which has nothing of the image before its turn."""
+    def umiak():
+        clear = lambda: trash(bench.work / "umiak-load")
+        return bench.host, bench.ours("umiak-load"), clear
+
+    def docker():
+        return bench.peers, bench.docker(), lambda: (bench.peers.run(*bench.docker("rmi", "-f", image)),
+                                                     bench.peers.run(*bench.docker("image", "prune", "-af")))
+
+    def podman():
+        store = "podman-loads"
+        return bench.peers, bench.podman(store), lambda: (bench.peers.must("rm", "-rf", f"/run/{store}"), trash(bench.work / store))
+
+    made = []
+    for name, make in [("umiak", umiak), ("docker", docker), ("podman", podman)]:
+        if name in names:
+            worker, argv, clear = make()
+            made.append(Entrant(name, worker, [*argv, "load", "-q", "-i", archive],
+                                before=lambda clear=clear: (clear(), settle()), after=clear))
+    return made
+
+
+# --- many images ------------------------------------------------------------------------------------------------------
+
+OWN, SHARED = 200_000, 5_000_000
+
+
+def make_shared(folders):
+    """Images of one layer in common and one of their own, of bytes that do not compress."""
+    sys.path.insert(0, str(TREE / "fixtures/images"))
+    sys.dont_write_bytecode = True
+    import small
+    base = small.tree([("base", os.urandom(SHARED), 0o644)])
+    for folder in folders:
+        folder.parent.mkdir(exist_ok=True)
+        layout = small.Layout(folder.parent, folder.name)
+        own = small.tree([("own", os.urandom(OWN), 0o644)])
+        layers = [layout.blob(gzip.compress(tar, 1, mtime=0), small.OCI + "layer.v1.tar+gzip") for tar in (base, own)]
+        ids = ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in (base, own)]
+        body = {"os": "linux", "architecture": "amd64", "config": {}, "rootfs": {"type": "layers", "diff_ids": ids}}
+        layout.tag(layout.manifest(layout.blob(small.dump(body), small.OCI + "config.v1+json"), layers))
+
+
+def images100(bench, runs):
+    """What 99 more images take, of which only a small layer is new."""
+    print("### 100 images that share a layer\n\n| | first pull | 99 more, each | disk of the first | 99 more, each |\n|---|---|---|---|---|")
+    def measure(name, worker, argv, folder):
+        size = lambda: int(worker.must("du", "-sB1", folder).split()[0])
+        pull = lambda number: worker.run(*argv, "pull", "-q", f"{bench.registry}/library/shared:{number}")["seconds"]
+        empty = size() if pathlib.Path(folder).exists() else 0
+        first, one = pull(0), size() - empty
+        more = sum(pull(number) for number in range(1, 100)) / 99
+        each = (size() - empty - one) / 99
+        # Kept packed and unpacked: twice what is new, and some for records and names.
+        print(f"| {name} | {seconds(first)} | {seconds(more)} | {one / 1e6:.1f} MB | {each / 1e6:.2f} MB |")
+        return each
+    each = measure("umiak", bench.host, bench.ours("umiak-shared"), bench.work / "umiak-shared")
+    def docker():
+        bench.docker()
+        measure("docker", bench.peers, bench.docker(), bench.work / "docker")
+    bench.have("docker", docker)
+    print(f"\n- {'reached' if each < 3 * OWN else 'NOT reached'}: an image more takes {each / OWN:.2f} times the bytes that are new "
+          "(at most 3, packed and unpacked)\n")
 
 
 # --- life -------------------------------------------------------------------------------------------------------------
@@ -513,7 +625,7 @@ def report(title, entrants, targets):
     return verdicts
 
 
-MEASURES = {"start": start, "wasm": wasm, "pull": pull, "exec": exec_, "many": many, "store": store, "memory": memory}
+MEASURES = {"start": start, "wasm": wasm, "pull": pull, "load": load, "images100": images100, "exec": exec_, "many": many, "store": store, "memory": memory}
 
 
 def main():
@@ -533,14 +645,14 @@ def main():
             result = MEASURES[what](bench, asked.runs)
             if result is None:
                 continue
-            title, entrants, targets = result
             conditions["load_after"] = os.getloadavg()[0]
-            failures += sum(len(e.failed) for e in entrants)
-            verdicts = report(title, entrants, targets)
-            samples = {e.name: [{k: v for k, v in s.items() if k != "said"} for s in e.samples] for e in entrants}
-            (OUT / f"{what}.json").write_text(json.dumps(
-                {"title": title, "conditions": conditions, "samples": samples, "targets": verdicts, "skipped": bench.skipped,
-                 "failed": {e.name: e.failed for e in entrants if e.failed}}, indent=1))
+            for place, (title, entrants, targets) in enumerate(result if isinstance(result, list) else [result]):
+                failures += sum(len(e.failed) for e in entrants)
+                verdicts = report(title, entrants, targets)
+                samples = {e.name: [{k: v for k, v in s.items() if k != "said"} for s in e.samples] for e in entrants}
+                (OUT / f"{what}{place or ''}.json").write_text(json.dumps(
+                    {"title": title, "conditions": conditions, "samples": samples, "targets": verdicts, "skipped": bench.skipped,
+                     "failed": {e.name: e.failed for e in entrants if e.failed}}, indent=1))
     if failures:
         sys.exit("bench: some runs failed")
 
