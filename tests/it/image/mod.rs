@@ -4,6 +4,7 @@ mod commit;
 mod hostile;
 mod interop;
 mod resume;
+mod versions;
 
 use crate::support::{host::Host, registry, require};
 
