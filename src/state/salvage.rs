@@ -72,9 +72,11 @@ fn put_aside(root: &Path) -> Result<Option<PathBuf>, StateError> {
         return Ok(None);
     }
     let name = |number: u32, end: &str| root.join(format!("{}.damaged-{number}{end}", Database::FILE));
-    let free = (1..)
-        .find(|number| ["", "-wal", "-shm"].iter().all(|end| name(*number, end).symlink_metadata().is_err()));
-    let number = free.unwrap_or(u32::MAX);
+    let taken = |number| ["", "-wal", "-shm"].iter().any(|end| name(number, end).symlink_metadata().is_ok());
+    let mut number = 1;
+    while taken(number) {
+        number += 1;
+    }
     for end in ["-wal", "-shm", ""] {
         let from = root.join(format!("{}{end}", Database::FILE));
         match std::fs::rename(&from, name(number, end)) {

@@ -195,8 +195,7 @@ fn heavy_our_pushes_are_pulled_by_others_and_theirs_by_us() {
         let name = place(&format!("box:{packaging}"));
         host.umiak(&["tag", "box:1", &name]).exits(0);
         let digest = said_digest(&host.umiak(&["push", &name]).exits(0).stdout);
-        let of_name = format!("--format={{{{.Digest}}}}");
-        assert_eq!(host.umiak(&["images", "--digests", &of_name, &name]).exits(0).text(), digest);
+        assert_eq!(host.umiak(&["images", "--format", "{{.Digest}}", &name]).exits(0).text(), digest);
         // Docker.
         let pulled = docker.run(&["pull", &name]).exits(0).stdout;
         assert_eq!(said_digest(&pulled), digest, "docker, {packaging}");

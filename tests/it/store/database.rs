@@ -49,7 +49,9 @@ fn checkpoint(host: &Host) {
 }
 
 /// What may happen to the file.
-const DAMAGES: &[(&str, fn(&Host))] = &[
+type Damage = (&'static str, fn(&Host));
+
+const DAMAGES: &[Damage] = &[
     ("garbage", |host| fs::write(file(host), super::noise(5, 40_000)).expect("written")),
     ("text", |host| fs::write(file(host), "no database").expect("written")),
     ("truncated", |host| {

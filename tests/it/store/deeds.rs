@@ -63,8 +63,7 @@ impl Deed {
             Self::Push => &[&lease, &[P::BlobPushed, P::ManifestPushed]],
             Self::Tag => &[&[P::Tagged]],
             Self::Untag => &[&[P::Untagged]],
-            Self::RemoveImage => &[&lease, &[P::Untagged, P::ImageRemoved], &collect],
-            Self::Prune => &[&lease, &[P::Untagged, P::ImageRemoved], &collect],
+            Self::RemoveImage | Self::Prune => &[&lease, &[P::Untagged, P::ImageRemoved], &collect],
             Self::RemoveContainer => &[&[P::ContainerRetired, P::ContainerErased]],
             Self::RemoveVolume => &[&[P::VolumeRetired]],
             Self::Repair => &[&lease, &layer, &[P::RepairReady, P::RepairPlaced]],
@@ -182,7 +181,7 @@ impl Stage {
             assert!(whole, "{context}: {out}");
         };
         match deed {
-            Deed::Pull | Deed::Repair => runs(&self.subject.name),
+            Deed::Pull | Deed::Repair | Deed::Untag => runs(&self.subject.name),
             Deed::Load => runs("saved:1"),
             Deed::Commit => {
                 runs("committed:1");
@@ -209,7 +208,6 @@ impl Stage {
                 assert_eq!(id(&other), id(host), "{context}");
             }
             Deed::Tag => drop(host.umiak(&["run", "--rm", "--pull", "never", "extra:2"]).exits(0)),
-            Deed::Untag => runs(&self.subject.name),
             Deed::RemoveImage | Deed::Prune => {
                 // Where it was killed after the name was gone, there is no name to remove it by.
                 host.umiak(&["image", "prune", "-f"]).exits(0);
