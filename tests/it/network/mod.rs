@@ -5,6 +5,7 @@ mod bridge;
 mod faults;
 mod isolation;
 mod ports;
+pub(crate) mod services;
 mod users;
 
 use std::time::Duration;
