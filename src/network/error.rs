@@ -35,6 +35,15 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// The kernel was built without something, or its module is not loaded.
+    #[error("this kernel has no {part}, which networks of containers need")]
+    NoKernelPart {
+        /// What is not there.
+        part: KernelPart,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A file of the engine's own.
     #[error("cannot use `{}`", path.display())]
     File {
@@ -167,6 +176,20 @@ pub enum NetworkError {
     Unsupported,
 }
 
+/// What networks need of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KernelPart {
+    /// Switches between containers.
+    #[error("bridges")]
+    Bridge,
+    /// Containers' devices.
+    #[error("pairs of virtual Ethernet devices")]
+    Veth,
+    /// The firewall.
+    #[error("nftables with address translation")]
+    Nftables,
+}
+
 /// What `pasta` lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
@@ -213,7 +236,7 @@ impl Kind for NetworkError {
             | Self::NoPasta { .. }
             | Self::Pasta { .. } => ErrorKind::Unavailable,
             Self::Predefined { .. } | Self::Root { .. } => ErrorKind::Forbidden,
-            Self::Unsupported => ErrorKind::Unsupported,
+            Self::Unsupported | Self::NoKernelPart { .. } => ErrorKind::Unsupported,
             Self::Kernel { source, .. } | Self::Firewall { source, .. } | Self::Port { source, .. } => {
                 class(source)
             }
@@ -226,8 +249,14 @@ impl Kind for NetworkError {
             Self::Firewall { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "networks need CAP_NET_ADMIN: run as root"
             }
-            Self::Firewall { .. } => {
-                "the kernel needs nf_tables with nat (`modprobe nf_tables nft_chain_nat`); without them use `--network none` or `host`"
+            Self::NoKernelPart { part: KernelPart::Nftables, .. } => {
+                "load its modules (`modprobe -a nf_tables nft_chain_nat nft_masq nft_fib_inet`), or use `--network none` or `host`"
+            }
+            Self::NoKernelPart { part: KernelPart::Bridge, .. } => {
+                "load the module (`modprobe bridge`), or use `--network none` or `host`"
+            }
+            Self::NoKernelPart { part: KernelPart::Veth, .. } => {
+                "load the module (`modprobe veth`), or use `--network none` or `host`"
             }
             Self::Kernel { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "networks need CAP_NET_ADMIN: run as root"

@@ -11,6 +11,7 @@
 //!
 //! Why no daemon that keeps all this: it would be one more thing to be up, and everything it knew is in the database.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -23,8 +24,8 @@ use runtime_linux::net::{self, Bridge, BridgeRules, Namespace, NetError, Port, P
 use serde::{Deserialize, Serialize};
 
 use super::ports::{Held, hold};
-use super::{Connected, NetworkError, bridge_name, device, gateway, host_device, make, pool};
-use crate::model::{Container, ContainerId, Network, NetworkDriver, Subnet};
+use super::{Connected, KernelPart, NetworkError, bridge_name, device, gateway, host_device, make, pool};
+use crate::model::{Container, ContainerId, Network, NetworkDriver, Protocol, Subnet, chain};
 use crate::state::{Database, StateError};
 
 /// The namespace of this process.
@@ -52,6 +53,9 @@ struct Up {
     rules: u64,
     /// Links that were made.
     bridges: Vec<String>,
+    /// Ports of UDP, and where they lead.
+    #[serde(default)]
+    packets: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 /// The lock of this network namespace.
@@ -71,6 +75,27 @@ pub struct Attached {
 
 fn refused(error: NetError) -> NetworkError {
     NetworkError::Kernel { action: error.action, subject: error.subject, source: error.source }
+}
+
+/// The same of a link: a kind that the kernel does not know is told as what is missing.
+fn no_link(part: KernelPart) -> impl Fn(NetError) -> NetworkError {
+    move |error| match error.source.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => NetworkError::NoKernelPart { part, source: error.source },
+        _ => refused(error),
+    }
+}
+
+/// The firewall refuses something. A kernel without nftables says so in several ways: it has no such socket, does not know the
+/// request, or has no such kind of chain or rule.
+fn no_rules(table: &str, source: io::Error, asked: bool) -> NetworkError {
+    match source.raw_os_error() {
+        Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::ENOENT) => {
+            NetworkError::NoKernelPart { part: KernelPart::Nftables, source }
+        }
+        // The plainest of all questions.
+        Some(libc::EINVAL) if asked => NetworkError::NoKernelPart { part: KernelPart::Nftables, source },
+        _ => NetworkError::Firewall { table: table.to_owned(), source },
+    }
 }
 
 fn lock() -> Result<Lock, NetworkError> {
@@ -224,12 +249,12 @@ impl Kernel {
             mtu: mtu(network),
         };
         if ours {
-            return net::ensure_bridge(&bridge(network)).map_err(refused);
+            return net::ensure_bridge(&bridge(network)).map_err(no_link(KernelPart::Bridge));
         }
         let network = without_clash(database, network, all)?;
         up.bridges.push(name.clone());
         self.write(up)?;
-        match net::ensure_bridge(&bridge(&network)).map_err(refused) {
+        match net::ensure_bridge(&bridge(&network)).map_err(no_link(KernelPart::Bridge)) {
             Ok(true) => Ok(true),
             other => {
                 up.bridges.retain(|one| *one != name);
@@ -243,8 +268,9 @@ impl Kernel {
 
     /// Writes the rules, where they may not be there.
     fn rules(&self, database: &Database, up: &mut Up, changed: bool) -> Result<(), NetworkError> {
-        let failed = |source| NetworkError::Firewall { table: self.table.clone(), source };
-        let mut generation = net::generation().map_err(failed)?;
+        let unknown = |source| no_rules(&self.table, source, true);
+        let failed = |source| no_rules(&self.table, source, false);
+        let mut generation = net::generation().map_err(unknown)?;
         if !changed && generation == up.generation {
             return Ok(());
         }
@@ -259,6 +285,7 @@ impl Kernel {
             match net::replace(&self.table, &rules, generation) {
                 Ok(now) => {
                     (up.generation, up.rules) = (now, hash);
+                    redirected(up, &rules);
                     return self.write(up);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -277,7 +304,7 @@ impl Kernel {
             return Ok(());
         }
         let namespace = Namespace::of(pid).map_err(refused)?;
-        namespace.connect(&ports).map_err(refused).inspect_err(|_| {
+        namespace.connect(&ports).map_err(no_link(KernelPart::Veth)).inspect_err(|_| {
             for port in &ports {
                 // It may not have been made.
                 let _ = net::disconnect(&port.here);
@@ -298,7 +325,7 @@ impl Kernel {
         let plugged = namespace.connect(std::slice::from_ref(&port)).and_then(|()| {
             if over.is_empty() { Ok(()) } else { namespace.replace_route(&port.there, &over) }
         });
-        plugged.map_err(refused).inspect_err(|_| drop(net::disconnect(&port.here)))
+        plugged.map_err(no_link(KernelPart::Veth)).inspect_err(|_| drop(net::disconnect(&port.here)))
     }
 
     /// Ends a container's connection with a network; `left` are those that it still has.
@@ -367,7 +394,11 @@ impl Kernel {
         let active = database.active_networks()?;
         let wanted: Vec<_> = active.iter().map(bridge_name).collect();
         let unwanted: Vec<_> = up.bridges.iter().filter(|name| !wanted.contains(name)).cloned().collect();
-        self.rules(database, &mut up, true)?;
+        match self.rules(database, &mut up, true) {
+            // Where there is no firewall, nothing is in it.
+            Err(NetworkError::NoKernelPart { .. }) if wanted.is_empty() => {}
+            outcome => outcome?,
+        }
         for name in &unwanted {
             net::remove_bridge(name).map_err(refused)?;
         }
@@ -382,6 +413,19 @@ impl Kernel {
             _ => Ok(()),
         }
     }
+}
+
+/// Ends what the kernel remembers of exchanges with ports that lead elsewhere by now: packets of a client that has not fallen silent
+/// would go on to whoever had the port before.
+fn redirected(up: &mut Up, rules: &Rules) {
+    let udp = rules.ports.iter().filter(|rule| rule.protocol == Protocol::Udp.number());
+    let now: BTreeSet<_> = udp.map(|rule| (SocketAddr::new(rule.address, rule.port), rule.target)).collect();
+    let changed: Vec<_> = now.symmetric_difference(&up.packets).map(|(port, _)| *port).collect();
+    // Nothing is wrong with the container for it: an old exchange goes on as it would without this.
+    if let Err(error) = net::forget_exchanges(&changed) {
+        tracing::warn!(error = chain(&error), "connection tracking");
+    }
+    up.packets = now;
 }
 
 /// The network with a subnet that the host has no route to: another one, where nobody chose it.

@@ -39,7 +39,7 @@ pub mod ports;
 #[path = "ports_other.rs"]
 pub mod ports;
 
-pub use error::{Missing, NetworkError};
+pub use error::{KernelPart, Missing, NetworkError};
 
 use crate::model::{Container, ContainerConfig, Endpoint, Network, PortBinding, Protocol};
 
@@ -57,6 +57,12 @@ pub fn wanted_ports(container: &Container) -> Vec<PortBinding> {
         }
     }
     wanted
+}
+
+/// Every port that a container offers: those that are exposed, and those that are published.
+pub fn exposed_ports(container: &Container) -> Vec<(u16, Protocol)> {
+    let published = container.host.ports.iter().map(|port| (port.container, port.protocol));
+    exposed(&container.config).into_iter().chain(published).collect()
 }
 
 /// The ports that are exposed; images may say anything, and what is no port is none.

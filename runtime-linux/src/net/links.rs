@@ -12,6 +12,7 @@ const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
 const NEWADDR: u16 = 20;
+const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
 const GETROUTE: u16 = 26;
 
@@ -56,7 +57,7 @@ fn link(index: u32, flags: u32, change: u32) -> [u8; 16] {
     body
 }
 
-fn family(address: IpAddr) -> u8 {
+pub(super) fn family(address: IpAddr) -> u8 {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     family.to_le_bytes()[0]
 }
@@ -68,7 +69,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
         16 => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
@@ -242,6 +243,20 @@ fn address(messages: &mut Messages, index: u32, (address, bits): Prefix) {
         messages.attribute(IFA_BROADCAST, &(address.to_bits() | host).to_be_bytes());
     }
     messages.number(IFA_FLAGS, NO_DAD);
+}
+
+/// The host's own addresses.
+pub(super) fn addresses(socket: &Socket) -> io::Result<Vec<IpAddr>> {
+    let mut messages = Messages::default();
+    messages.begin(GETADDR, DUMP, &[0; 8]);
+    let read = |answer: &Answer| {
+        let all: Vec<_> = attributes(answer.payload.get(8..)?).collect();
+        // Of a link between two, the other end is the address, and this one the local.
+        let of =
+            |wanted| all.iter().find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address_of(value));
+        of(IFA_LOCAL).or_else(|| of(IFA_ADDRESS))
+    };
+    Ok(socket.ask(&messages)?.iter().filter_map(read).collect())
 }
 
 fn route(family: u8) -> [u8; 12] {

@@ -4,13 +4,14 @@
 //! changed, except that forwarding is switched on for the versions of IP that a bridge has. A device in a container's network
 //! namespace is gone with the namespace, and takes its other end along.
 
+mod conntrack;
 mod links;
 mod netlink;
 mod nft;
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -107,6 +108,22 @@ pub fn bridges() -> Result<Vec<String>, NetError> {
 pub fn routes() -> Result<Vec<Prefix>, NetError> {
     let list = || links::destinations(&Socket::route()?);
     list().map_err(failed("listing", "routes"))
+}
+
+/// Makes the kernel forget where it has sent packets of UDP so far that are for these ports of the host; the address is one of
+/// the host's, or unspecified for all of them. How many exchanges it had remembered.
+///
+/// An exchange goes where it went at first for as long as packets come, whatever the firewall's table says by now.
+pub fn forget_exchanges(ports: &[SocketAddr]) -> Result<usize, NetError> {
+    let forget = || {
+        let all = if ports.iter().any(|port| port.ip().is_unspecified()) {
+            links::addresses(&Socket::route()?)?
+        } else {
+            Vec::new()
+        };
+        conntrack::forget(ports, &all)
+    };
+    forget().map_err(failed("forgetting exchanges with", "published ports of UDP"))
 }
 
 /// Switches forwarding on where it is off.

@@ -126,6 +126,12 @@ impl Messages {
         self.bytes[nest.0..nest.0 + 2].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// What a lone message says after its header.
+    #[cfg(test)]
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.bytes[HEADER..]
+    }
+
     /// Bytes of the open attribute so far: the kernel counts them with sixteen bits.
     pub(super) fn within(&self, nest: &Nest) -> usize {
         self.bytes.len() - nest.0
@@ -173,6 +179,11 @@ impl Socket {
     /// For links, addresses and routes: protocol 0.
     pub(super) fn route() -> io::Result<Self> {
         Self::open(None, false)
+    }
+
+    /// For connection tracking.
+    pub(super) fn conntrack() -> io::Result<Self> {
+        Self::open(Some(netlink::NETFILTER), false)
     }
 
     /// For nftables.

@@ -147,3 +147,81 @@ fn a_taken_port_names_its_holder_and_nothing_is_left() {
     host.umiak(&["rm", &id, "late"]).exits(0);
     bare(&host);
 }
+
+/// Sends packets from one port of its own, ten a second, and tells what it hears when that changes.
+const PERSISTENT: &str = "\
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5555)); s.settimeout(0.1)
+last, missed, end = None, 0, time.time() + 50
+while time.time() < end:
+    s.sendto(b'?', ('192.0.2.1', 7100))
+    try: heard, missed = s.recv(99).decode(), 0
+    except OSError: missed += 1; heard = last if missed < 4 else 'silence'
+    if heard != last: print(heard, flush=True); last = heard
+    time.sleep(0.05)
+";
+
+/// Answers with its name and the asker's address.
+const ANSWERS: &str = "\
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 71))
+while True: b, a = s.recvfrom(99); s.sendto((sys.argv[1] + ' ' + a[0]).encode(), a)
+";
+
+#[test]
+fn an_exchange_goes_on_with_the_container_that_has_the_port_now() {
+    require!(root, registry, net);
+    let (host, _) = host();
+    let other = neighbour(host.space());
+    host.umiak(&["network", "create", "--subnet", "10.5.0.0/24", "front"]).exits(0);
+    let mut servers: Vec<Reaped> = Vec::new();
+    let mut start = |name: &str, ip: &str| {
+        let flags = ["--name", name, "--network", "front", "--ip", ip, "-p", "7100:71/udp"];
+        detached(&host, &flags, "exec sleep 1000");
+        let net = format!("--net=/proc/{}/ns/net", field(&host, name, "{{.State.Pid}}"));
+        let mut server = std::process::Command::new("nsenter");
+        servers.push(Reaped(
+            server.args([&net, "--", "python3", "-c", ANSWERS, name]).spawn().expect("nsenter"),
+        ));
+    };
+    let mut client = other.command("python3");
+    let mut client = Reaped(
+        client.args(["-c", PERSISTENT]).stdout(std::process::Stdio::piped()).spawn().expect("python3"),
+    );
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(client.0.stdout.take().expect("piped")));
+    // What it hears next, but for pauses.
+    let mut hears = |wanted: &str| {
+        let heard =
+            lines.by_ref().map_while(Result::ok).find(|line| wanted == "silence" || line != "silence");
+        assert_eq!(heard.as_deref(), Some(wanted));
+    };
+    hears("silence");
+    // The packets before it were for nobody. The client's address is kept all the same.
+    start("one", "10.5.0.10");
+    hears("one 192.0.2.9");
+    host.umiak(&["rm", "-f", "one"]).exits(0);
+    start("two", "10.5.0.20");
+    hears("two 192.0.2.9");
+    host.umiak(&["rm", "-f", "two"]).exits(0);
+    hears("silence");
+    // The host may have the port now.
+    let mut server = host.space().command("python3");
+    let here = ANSWERS.replace("71", "7100");
+    let server = Reaped(server.args(["-c", &here, "host"]).spawn().expect("python3"));
+    hears("host 192.0.2.9");
+    drop(server);
+    start("three", "10.5.0.30");
+    hears("three 192.0.2.9");
+    host.umiak(&["rm", "-f", "three"]).exits(0);
+    bare(&host);
+}
+
+/// A process that ends with the test.
+struct Reaped(std::process::Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
