@@ -126,6 +126,13 @@ pub struct Healthcheck {
     pub retries: u32,
 }
 
+/// Variables (`KEY=value`) with others over them: what is in both is the other's.
+pub fn variables_over(below: &[String], above: &[String]) -> Vec<String> {
+    let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    let kept = below.iter().filter(|pair| above.iter().all(|over| key(over) != key(pair)));
+    kept.chain(above).cloned().collect()
+}
+
 impl ContainerConfig {
     /// The whole argument list: entry point, then command.
     pub fn args(&self) -> Vec<String> {

@@ -20,7 +20,7 @@ mod volume;
 
 pub use container::{
     Container, ContainerConfig, ExecutorChoice, Health, HealthProbe, HealthStatus, Healthcheck, OciRuntime,
-    Root, RunState, RuntimeStatus,
+    Root, RunState, RuntimeStatus, variables_over,
 };
 pub use digest::{Digest, DigestError};
 pub use event::{Event, EventType};

@@ -105,6 +105,11 @@ impl Networking {
         self.names.files()
     }
 
+    /// The container's variables, with those that tell of linked containers.
+    pub(super) fn environment(&self) -> Result<Vec<String>, ExecError> {
+        self.names.environment(&self.connected)
+    }
+
     /// Connects the namespace of the first process, which does not run yet.
     pub(super) fn connect(&mut self, pid: Option<u32>) -> Result<(), ExecError> {
         let passed_on = self.container.host.network == NetworkMode::Pasta;

@@ -9,9 +9,10 @@ use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::links::{self, Linked};
 use super::{NameServer, Namespace, Setting};
 use crate::executor::{ExecError, NameFiles};
-use crate::model::{Container, DEFAULT_NETWORK, ErrorKind, HostConfig, Kind, Link, Network, NetworkMode};
+use crate::model::{Container, DEFAULT_NETWORK, ErrorKind, HostConfig, Kind, NetworkMode};
 use crate::network::Connected;
 use crate::network::files::{self, HostLine, Resolver};
 use crate::state::{Database, StateError};
@@ -25,7 +26,7 @@ const STUB: [u8; 4] = [127, 0, 0, 53];
 
 /// The container's names cannot be told.
 #[derive(Debug, thiserror::Error)]
-enum NameError {
+pub(super) enum NameError {
     /// A file.
     #[error("`{}`", path.display())]
     File {
@@ -38,10 +39,12 @@ enum NameError {
     #[error("unable to derive the IP value for host-gateway: the container has no network with a gateway")]
     NoGateway,
     /// `--link` to what does not run.
-    #[error("Cannot link to a non running container: {container} AS {alias}")]
+    #[error("Cannot link to a non running container: /{container} AS /{own}/{alias}")]
     NotRunning {
         /// The other.
         container: String,
+        /// Who links.
+        own: String,
         /// Its name here.
         alias: String,
     },
@@ -130,7 +133,7 @@ impl Names {
             return Ok(());
         }
         let mut lines = self.added(networks)?;
-        lines.extend(self.links(networks)?);
+        lines.extend(self.links(networks)?.iter().map(Linked::line));
         self.own = self.own_lines(networks);
         lines.extend(self.own.iter().cloned());
         let path = self.run.join("hosts");
@@ -224,13 +227,27 @@ impl Names {
     }
 
     /// `--link` on the network that all containers are on by default.
-    fn links(&self, networks: &[Connected]) -> Result<Vec<HostLine>, NameError> {
+    fn links(&self, networks: &[Connected]) -> Result<Vec<Linked>, NameError> {
         let default = networks.iter().find(|(network, _)| network.name == DEFAULT_NETWORK);
         let (Some((network, _)), false) = (default, self.host().links.is_empty()) else {
             return Ok(Vec::new());
         };
         let database = Database::open(&self.root)?;
-        self.host().links.iter().map(|link| linked(&database, network, link)).collect()
+        self.host()
+            .links
+            .iter()
+            .map(|link| links::find(&database, network, &self.container.name, link))
+            .collect()
+    }
+
+    /// The container's variables: those of links, its own over them.
+    pub(in crate::supervisor) fn environment(
+        &self,
+        networks: &[Connected],
+    ) -> Result<Vec<String>, ExecError> {
+        let name = &self.container.name;
+        let linked = self.links(networks)?.iter().flat_map(|one| one.variables(name)).collect::<Vec<_>>();
+        Ok(crate::model::variables_over(&linked, &self.container.config.env))
     }
 
     fn resolver(&self, internal: bool) -> Result<Resolver, NameError> {
@@ -252,26 +269,6 @@ impl Names {
             (false, false) => resolver.reachable(!host.dns.is_empty()),
         })
     }
-}
-
-fn linked(database: &Database, network: &Network, link: &Link) -> Result<HostLine, NameError> {
-    let Link { container, alias } = link;
-    let missing = || NameError::NotRunning { container: container.clone(), alias: alias.clone() };
-    let other = database.containers_matching(container)?.into_iter().next().ok_or_else(missing)?;
-    let endpoints = database.endpoints_of(&other.id)?;
-    let lease = endpoints.into_iter().find(|one| one.network == network.id).and_then(|one| one.lease);
-    let address = lease.and_then(|lease| lease.ipv4.map(IpAddr::from).or(lease.ipv6.map(IpAddr::from)));
-    let hostname = match other.config.hostname.as_str() {
-        "" => other.id.short().to_owned(),
-        name => name.to_owned(),
-    };
-    let mut names = vec![alias.clone()];
-    for name in [hostname, other.name] {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(HostLine { address: address.ok_or_else(missing)?, names })
 }
 
 /// A file, if there is one, as far as it is text.

@@ -13,6 +13,7 @@
 mod catalogue;
 mod forward;
 mod life;
+mod links;
 #[cfg_attr(target_os = "linux", path = "sockets_linux.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "sockets_other.rs")]
 mod sockets;

@@ -208,8 +208,11 @@ async fn begin(
     networking: &mut Networking,
 ) -> Result<(Box<dyn Task>, streams::Streams), Failure> {
     let attached = record.database().map(|database| networking.attach(database));
-    let begun = match attached? {
-        Ok(()) => streams::begin(&record.launch, executor, hub, networking).await,
+    let begun = match attached?.and_then(|()| networking.environment()) {
+        Ok(environment) => {
+            record.launch.container.config.env = environment;
+            streams::begin(&record.launch, executor, hub, networking).await
+        }
         Err(error) => Err(error),
     };
     match begun {

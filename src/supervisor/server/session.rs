@@ -107,7 +107,7 @@ async fn begin(
     };
     let Pipes { stdio, input, outputs } = streams::wanted(order.terminal, order.stdin)?;
     let mut process = order.process.clone();
-    process.env = over(env, &order.process.env);
+    process.env = model::variables_over(env, &order.process.env);
     let process = exec.exec(ExecRequest { process, privileged: order.privileged, stdio }).await?;
     // Its terminal may be there only now. What it writes waits in the pipes, or in the terminal.
     if let Err(error) = process.start().await {
@@ -135,13 +135,6 @@ async fn begin(
     drop(reading);
     let input = streams::write_input(input);
     Ok((process, input, readers))
-}
-
-/// The container's variables, those of the order over them.
-fn over(container: &[String], order: &[String]) -> Vec<String> {
-    let key = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-    let kept = container.iter().filter(|pair| order.iter().all(|new| key(new) != key(pair)));
-    kept.chain(order).cloned().collect()
 }
 
 async fn attend(process: &dyn Task, session: &mut Session, input: &Input) -> Result<Exit, Failure> {

@@ -195,6 +195,54 @@ fn links_on_the_default_network_are_lines() {
 }
 
 #[test]
+fn links_on_the_default_network_are_variables() {
+    require!(root, registry);
+    let town = Town::new("");
+    let flags =
+        ["--expose", "5432", "-p", "53:53/udp", "-e", "PASSWORD=a=b", "-e", "HOME=/x", "-e", "EMPTY="];
+    town.resident("target", &flags);
+    let own = town.within("target", "tail -n 1 /etc/hosts | cut -f 1").trim().to_owned();
+    let wanted = [
+        "DATA_BASE_ENV_EMPTY=".to_owned(),
+        "DATA_BASE_ENV_PASSWORD=a=b".to_owned(),
+        "DATA_BASE_NAME=/app/data-base".to_owned(),
+        format!("DATA_BASE_PORT=tcp://{own}:5432"),
+        format!("DATA_BASE_PORT_53_UDP=udp://{own}:53"),
+        format!("DATA_BASE_PORT_53_UDP_ADDR={own}"),
+        "DATA_BASE_PORT_53_UDP_PORT=53".to_owned(),
+        "DATA_BASE_PORT_53_UDP_PROTO=udp".to_owned(),
+        format!("DATA_BASE_PORT_5432_TCP=tcp://{own}:5432"),
+        format!("DATA_BASE_PORT_5432_TCP_ADDR={own}"),
+        "DATA_BASE_PORT_5432_TCP_PORT=mine".to_owned(),
+        "DATA_BASE_PORT_5432_TCP_PROTO=tcp".to_owned(),
+    ];
+    // What the user says himself is over it.
+    town.resident("app", &["--link", "target:data-base", "-e", "DATA_BASE_PORT_5432_TCP_PORT=mine"]);
+    for all in ["env", "tr '\\0' '\\n' </proc/1/environ"] {
+        let said = town.within("app", &format!("{all} | grep ^DATA_BASE | sort"));
+        assert_eq!(said.lines().collect::<Vec<_>>(), wanted, "{all}");
+    }
+    let shown = town.umiak(&["inspect", "-f", "{{json .Config.Env}}", "app"]).exits(0);
+    assert!(!shown.stdout.contains("PASSWORD"), "{}", shown.stdout);
+    // Started anew, it is told of what is true by then, and refused when nobody is there.
+    town.umiak(&["rm", "-f", "target"]).exits(0);
+    town.umiak(&["stop", "-t", "0", "app"]).exits(0);
+    town.umiak(&["start", "app"])
+        .fails(1, &["Cannot link to a non running container: /target AS /app/data-base"]);
+    town.resident("target", &["--expose", "99"]);
+    town.umiak(&["start", "app"]).exits(0);
+    assert!(town.within("app", "env").contains("DATA_BASE_PORT=tcp://"), "another port");
+    // On a network of the user's it is a name and nothing else, as with docker.
+    town.umiak(&["network", "create", "users"]).exits(0);
+    town.resident("other", &["--network", "users"]);
+    let said = town.inside(
+        &["--network", "users", "--link", "other:al"],
+        "env | grep -c ^AL_; ping -c 1 -w 5 al >/dev/null && echo there",
+    );
+    assert_eq!(said, "0\nthere\n");
+}
+
+#[test]
 fn containers_find_each_other_by_name() {
     require!(root, registry);
     let town = Town::new("nameserver 127.0.0.77\n");
