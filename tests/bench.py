@@ -132,7 +132,7 @@ class Bench:
         shared = [self.work / f"shared/library+shared@{n}" for n in range(100)]
         if "images100" in wanted:
             make_shared(shared)
-        names = {"load": [real / "library+big@latest"], "images100": shared, **{what: [small / "library+busybox@latest"] for what in ("start", "exec", "many", "store", "memory")}, "pull": [real / "library+big@latest"],
+        names = {"load": [real / "library+big@latest"], "images100": shared, **{what: [small / "library+busybox@latest"] for what in ("start", "exec", "many", "store", "memory", "network")}, "pull": [real / "library+big@latest"],
                  "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"]}
         # Several measurements share an image.
         for layout in {layout for what in wanted for layout in names[what]}:
@@ -582,6 +582,133 @@ def memory(bench, runs):
     print()
 
 
+# --- network ----------------------------------------------------------------------------------------------------------
+
+class Town:
+    """A host's network of its own, with both worlds in it: bridges and firewall rules are made where they disturb nobody. Another
+    host (192.0.2.9) is on a cable to it (192.0.2.1)."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        here, other = (self.space() for _ in range(2))
+        bench.host.must("nsenter", f"--net=/proc/{here}/ns/net", "sh", "-ec",
+            f"ip link add cable type veth peer name eth0 netns {other}; ip addr add 192.0.2.1/24 dev cable; ip link set cable up")
+        enter = lambda pid: ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
+        bench.host.must(*enter(other), "sh", "-ec", "ip addr add 192.0.2.9/24 dev eth0; ip link set eth0 up")
+        self.host, self.other = self.worker(enter(here)), self.worker(enter(other))
+        self.peers = self.worker([*enter(here), str(TREE / "tests/peers"), "enter"]) if bench.peers else None
+        self.socket = None
+
+    def space(self):
+        script = "ip link set lo up && echo up && exec sleep 100000"
+        process = subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+        self.bench.stack.callback(process.wait, 30)
+        self.bench.stack.callback(process.terminate)
+        if process.stdout.readline() != "up\n":
+            raise SystemExit("bench: no network namespace can be made")
+        return process.pid
+
+    def worker(self, enter):
+        worker = Worker(enter)
+        self.bench.stack.callback(worker.close)
+        return worker
+
+    def docker(self, *arguments):
+        """A docker with its bridge and its firewall rules, as it is installed."""
+        if self.socket is None:
+            self.socket = "unix:///run/docker-network.sock"
+            log = self.bench.work / "dockerd-network.log"
+            self.peers.ask(do="service", log=str(log), argv=[
+                "dockerd", "--host", self.socket, "--data-root", str(self.bench.work / "docker-network"), "--exec-root",
+                "/run/docker-network", "--pidfile", "/run/docker-network.pid", "--cgroup-parent", "/" + self.bench.group,
+                "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            for _ in range(300):
+                if self.peers.run("docker", "--host", self.socket, "version")["status"] == 0:
+                    break
+                time.sleep(0.1)
+            else:
+                raise Missing("dockerd did not start: " + log.read_text(errors="replace")[-600:])
+        return ["docker", "--host", self.socket, *arguments]
+
+
+def network(bench, runs):
+    image, town = f"{bench.registry}/library/busybox:latest", Town(bench)
+    saved = bench.work / "busybox.tar"
+    bench.host.must(*bench.ours("umiak", "pull", image))
+    bench.host.must(*bench.ours("umiak", "save", "-o", saved, image))
+    podman_store = "podman-network"
+    bench.stack.callback(lambda: bench.host.run("rm", "-rf", bench.work / podman_store))
+    calls = {"umiak": (town.host, lambda *a: bench.ours("umiak", *a)), "docker": (town.peers, town.docker),
+             "podman": (town.peers, lambda *a: bench.podman(podman_store, *a))}
+
+    def peer(name, *extra):
+        worker, argv = calls[name]
+        worker.must(*argv("load", "-i", str(saved)))
+        argv = argv("run", "--rm", *extra, image, "true")
+        worker.must(*argv)
+        return Entrant(name, worker, argv)
+
+    none = bench.ours("umiak", "run", "--rm", "--network", "none", image, "true")
+    entrants = [Entrant("umiak", town.host, bench.ours("umiak", "run", "--rm", "--network", "bridge", image, "true")),
+                Entrant("umiak, --network none", town.host, none), bench.have("docker", lambda: peer("docker")),
+                bench.have("podman", lambda: peer("podman", "--cgroup-parent", "/" + bench.group))]
+    entrants = [e for e in entrants if e]
+    race(entrants, runs, warm_up=3)
+    bench.have("iperf3", lambda: throughput(bench, town, calls))
+    return "`run --rm` of busybox `true` on the default bridge", entrants, [
+        ("docker", "at least", 15), ("umiak, --network none", "at most", 2)]
+
+
+def iperf3_root(bench):
+    """A root of iperf3 and the libraries that it needs, as a tar."""
+    program = shutil.which("iperf3")
+    if program is None:
+        raise Missing("iperf3 is not installed")
+    said = bench.host.must("ldd", program)
+    libraries = [word for line in said.splitlines() for word in line.split() if word.startswith("/")]
+    root = bench.work / "iperf3.tar"
+    with tarfile.open(root, "w") as tar:
+        for path in [program, *libraries]:
+            tar.add(os.path.realpath(path), path.lstrip("/"))
+        folder = tarfile.TarInfo("tmp")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
+        tar.addfile(folder)
+    return root, program
+
+
+def throughput(bench, town, calls):
+    """What goes through a published port from another host, and from one container to another: the best that each can, in turns."""
+    (root, program), ways = iperf3_root(bench), {}
+    for engine in ("umiak", "docker"):
+        worker, argv = calls[engine]
+        if worker is None:
+            continue
+        name, port = "bench-iperf3", {"umiak": 5201, "docker": 5202}[engine]
+        worker.must(*argv("import", str(root), "bench:iperf3"))
+        worker.must(*argv("run", "-d", "--name", name, "-p", f"{port}:5201", "bench:iperf3", program, "-s"))
+        bench.stack.callback(worker.run, *argv("rm", "-f", name))
+        address = worker.must(*argv("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name)).strip()
+        asks = [program, "-J", "-t", "3", "-c"]
+        ways[engine, "published port, from another host"] = (town.other, [*asks, "192.0.2.1", "-p", str(port)])
+        ways[engine, "container to container"] = (worker, argv("run", "--rm", "bench:iperf3", *asks, address))
+    found = {way: [] for way in ways}
+    for _ in range(5):
+        for way, (worker, argv) in ways.items():
+            into = bench.work / "iperf3.json"
+            done = worker.run("sh", "-c", 'exec "$@" >"$0"', str(into), *argv)
+            if done["status"] != 0:
+                raise SystemExit(f"bench: iperf3 of {way}: {done['said']} {into.read_text()}")
+            found[way].append(json.loads(into.read_text())["end"]["sum_received"]["bits_per_second"])
+    print("### iperf3, one connection\n\n| | umiak | docker | |\n|---|---|---|---|")
+    for name in dict.fromkeys(name for _, name in ways):
+        rates = [found.get((engine, name)) for engine in ("umiak", "docker")]
+        shown = [f"{statistics.median(rate) / 1e9:.1f} Gbit/s" if rate else "–" for rate in rates]
+        ratio = f"{statistics.median(rates[0]) / statistics.median(rates[1]):.2f}×" if all(rates) else "–"
+        print(f"| {name} | {shown[0]} | {shown[1]} | {ratio} |")
+    print(flush=True)
+    return True
+
+
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 def seconds(value):
@@ -625,7 +752,7 @@ def report(title, entrants, targets):
     return verdicts
 
 
-MEASURES = {"start": start, "wasm": wasm, "pull": pull, "load": load, "images100": images100, "exec": exec_, "many": many, "store": store, "memory": memory}
+MEASURES = {"start": start, "wasm": wasm, "pull": pull, "load": load, "images100": images100, "exec": exec_, "many": many, "store": store, "memory": memory, "network": network}
 
 
 def main():
