@@ -136,7 +136,22 @@ impl Engine {
             return Err(NetworkError::Predefined { message }.into());
         }
         self.database.remove_network(&network)?;
+        self.settle_networks()?;
         Ok(network)
+    }
+
+    /// Takes down what nobody uses, at once.
+    fn settle_networks(&self) -> Result<(), EngineError> {
+        let kernel = self.kernel();
+        if kernel.is_up() && kernel.is_stale(&self.bridges_in_use()?) {
+            kernel.settle(&self.database)?;
+        }
+        Ok(())
+    }
+
+    /// The links of networks on which somebody has an address.
+    fn bridges_in_use(&self) -> Result<Vec<String>, EngineError> {
+        Ok(self.database.active_networks()?.iter().map(bridge_name).collect())
     }
 
     /// Removes networks that no container with an address is on; which.
@@ -153,6 +168,9 @@ impl Engine {
                 Err(StateError::NetworkInUse { .. } | StateError::NoNetwork { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if !names.is_empty() {
+            self.settle_networks()?;
         }
         Ok(names)
     }
@@ -304,6 +322,7 @@ impl Engine {
         if !kernel.is_up() {
             return Ok(());
         }
+        let mut forgotten = false;
         for id in self.database.network_holders()? {
             let run = self.run_dir(&id);
             if running.contains(&id) || supervisor::is_alive(&run) {
@@ -313,11 +332,13 @@ impl Engine {
             let container = self.database.container(&id)?;
             if container.is_none_or(|container| container.state.status != RuntimeStatus::Running) {
                 kernel.forget(&self.database, &id)?;
+                forgotten = true;
             }
         }
-        let wanted: Vec<_> = self.database.active_networks()?.iter().map(bridge_name).collect();
-        if kernel.is_stale(&wanted) {
+        if kernel.is_stale(&self.bridges_in_use()?) && !kernel.is_lingering() {
             kernel.settle(&self.database)?;
+        } else if forgotten {
+            kernel.refresh(&self.database)?;
         }
         Ok(())
     }

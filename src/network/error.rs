@@ -44,6 +44,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// Containers of this store have networks elsewhere.
+    #[error("this store's networks are up in another network namespace of the host")]
+    Elsewhere,
     /// A file of the engine's own.
     #[error("cannot use `{}`", path.display())]
     File {
@@ -228,6 +231,7 @@ impl Kind for NetworkError {
             Self::Overlap { .. }
             | Self::Route { .. }
             | Self::Reserved { .. }
+            | Self::Elsewhere
             | Self::PortInUse { .. }
             | Self::NoPort { .. } => ErrorKind::Conflict,
             Self::NoSubnet
@@ -260,6 +264,9 @@ impl Kind for NetworkError {
             }
             Self::Kernel { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "networks need CAP_NET_ADMIN: run as root"
+            }
+            Self::Elsewhere => {
+                "stop the containers on them, or start this one from the namespace in which they were started"
             }
             Self::NoSubnet => {
                 "remove networks that nobody uses (`umiak network prune`), or name a subnet with --subnet"

@@ -7,7 +7,8 @@
 //! made and removed after the last one is gone, so that whoever finds it without a container that has addresses knows that a crash
 //! left something. What another program does to the table (a flush) is seen by the kernel's count of changes.
 //!
-//! A network comes up with its first container and goes with its last: with the container, or after a crash with the next command.
+//! A network comes up with its first container and goes with its last: a moment after the container (see [`linger`]), or after a crash
+//! with the next command.
 //!
 //! Why no daemon that keeps all this: it would be one more thing to be up, and everything it knew is in the database.
 
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use runtime_linux::net::{self, Bridge, BridgeRules, Namespace, NetError, Port, PortRule, Rules};
 use serde::{Deserialize, Serialize};
 
+use super::linger::{self, Lingering};
 use super::ports::{Held, hold};
 use super::{Connected, KernelPart, NetworkError, bridge_name, device, gateway, host_device, make, pool};
 use crate::model::{Container, ContainerId, Network, NetworkDriver, Protocol, Subnet, chain};
@@ -116,7 +118,12 @@ fn place() -> String {
 
 /// The networks that the host has routes to.
 pub fn routes() -> Result<Vec<Subnet>, NetworkError> {
-    let routes = net::routes().map_err(refused)?;
+    routes_beside(None)
+}
+
+/// The same, without those over this link.
+fn routes_beside(link: Option<&str>) -> Result<Vec<Subnet>, NetworkError> {
+    let routes = net::routes(link).map_err(refused)?;
     Ok(routes.into_iter().map(|(address, bits)| Subnet::of(address, bits)).collect())
 }
 
@@ -156,6 +163,14 @@ impl Kernel {
         up.filter(|up| up.place == place).unwrap_or_else(|| Up { place, ..Up::default() })
     }
 
+    /// Whether what is up is in another namespace of the host, where this process sees and changes nothing.
+    fn is_elsewhere(&self) -> bool {
+        let up = std::fs::read(&self.file).ok().and_then(|bytes| serde_json::from_slice::<Up>(&bytes).ok());
+        let boot = |place: &str| place.split(' ').next().map(str::to_owned);
+        let here = place();
+        up.is_some_and(|up| up.place != here && boot(&up.place) == boot(&here))
+    }
+
     fn write(&self, up: &Up) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::File { path: self.file.clone(), source };
         let bytes = serde_json::to_vec(up).map_err(|error| failed(error.into()))?;
@@ -179,7 +194,9 @@ impl Kernel {
         let outcome = self.attach_locked(database, container, again);
         if outcome.is_err() {
             database.release_addresses(&container.id)?;
-            self.settle_locked(&lock, database)?;
+            if !self.is_elsewhere() {
+                self.settle_locked(&lock, database)?;
+            }
         }
         outcome
     }
@@ -190,6 +207,9 @@ impl Kernel {
         container: &Container,
         again: bool,
     ) -> Result<Attached, NetworkError> {
+        if self.is_elsewhere() && !database.active_networks()?.is_empty() {
+            return Err(NetworkError::Elsewhere);
+        }
         let mut up = self.read();
         let (connected, mut changed) = self.addresses(database, &mut up, container)?;
         let ports = if again { Vec::new() } else { hold(database, container, &connected)? };
@@ -198,7 +218,7 @@ impl Kernel {
             database.publish(&container.id, &all)?;
             changed = true;
         }
-        self.rules(database, &mut up, changed)?;
+        self.rules(database, &mut up, None, changed)?;
         Ok(Attached { connected, ports })
     }
 
@@ -207,7 +227,7 @@ impl Kernel {
         let _lock = lock()?;
         let mut up = self.read();
         let (connected, changed) = self.addresses(database, &mut up, container)?;
-        self.rules(database, &mut up, changed)?;
+        self.rules(database, &mut up, None, changed)?;
         Ok(connected)
     }
 
@@ -220,36 +240,42 @@ impl Kernel {
     ) -> Result<(Vec<Connected>, bool), NetworkError> {
         let networks = database.networks()?;
         let mut changed = false;
+        let mut raised = Vec::new();
         for endpoint in database.endpoints_of(&container.id)? {
             let network = networks.iter().find(|network| network.id == endpoint.network);
             let Some(network) = network else {
                 return Err(StateError::NoNetwork { name: endpoint.settings.network }.into());
             };
-            changed |= self.raise(database, up, network, &networks)?;
+            changed |= self.raise(database, up, network, &networks, &raised)?;
+            raised.push(bridge_name(network));
         }
         Ok((database.lease_addresses(&container.id, pool::lease)??, changed))
     }
 
-    /// Brings a network's bridge up; whether it was made.
+    /// Brings a network's bridge up; whether it was made. Nobody is on those that were `raised` before, yet.
     fn raise(
         &self,
         database: &Database,
         up: &mut Up,
         network: &Network,
         all: &[Network],
+        raised: &[String],
     ) -> Result<bool, NetworkError> {
         if network.driver != NetworkDriver::Bridge {
             return Ok(false);
         }
         let name = bridge_name(network);
-        let ours = up.bridges.contains(&name);
         let bridge = |network: &Network| Bridge {
             name: name.clone(),
             addresses: prefixes(network),
             mtu: mtu(network),
         };
-        if ours {
+        if up.bridges.contains(&name) && (is_used(database, network)? || !clashes(network, Some(&name))?) {
             return net::ensure_bridge(&bridge(network)).map_err(no_link(KernelPart::Bridge));
+        }
+        if clashes(network, None)? {
+            // It may be with what nobody uses any more.
+            self.take_down(database, up, raised)?;
         }
         let network = without_clash(database, network, all)?;
         up.bridges.push(name.clone());
@@ -266,15 +292,21 @@ impl Kernel {
         }
     }
 
-    /// Writes the rules, where they may not be there.
-    fn rules(&self, database: &Database, up: &mut Up, changed: bool) -> Result<(), NetworkError> {
+    /// Writes the rules, where they may not be there: for these bridges, or for all that are up.
+    fn rules(
+        &self,
+        database: &Database,
+        up: &mut Up,
+        bridges: Option<&[String]>,
+        changed: bool,
+    ) -> Result<(), NetworkError> {
         let unknown = |source| no_rules(&self.table, source, true);
         let failed = |source| no_rules(&self.table, source, false);
         let mut generation = net::generation().map_err(unknown)?;
         if !changed && generation == up.generation {
             return Ok(());
         }
-        let rules = rules(database)?;
+        let rules = rules(database, bridges.unwrap_or(&up.bridges))?;
         let mut hasher = DefaultHasher::new();
         rules.hash(&mut hasher);
         let hash = hasher.finish();
@@ -350,6 +382,16 @@ impl Kernel {
         Ok(())
     }
 
+    /// Takes a container's devices out of their bridges: it has ended, and another may get its addresses at once.
+    pub fn cut_off(&self, connected: &[Connected]) -> Result<(), NetworkError> {
+        for (_, endpoint) in connected {
+            if let Some(lease) = endpoint.lease {
+                net::cut_off(&host_device(&endpoint.container, lease.interface)).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a container's devices, wherever their other ends are.
     pub fn disconnect(&self, connected: &[Connected]) -> Result<(), NetworkError> {
         for (_, endpoint) in connected {
@@ -374,6 +416,9 @@ impl Kernel {
 
     /// Whether other links were made than those that are wanted.
     pub fn is_stale(&self, wanted: &[String]) -> bool {
+        if self.is_elsewhere() {
+            return false;
+        }
         let mut made = self.read().bridges;
         made.sort_unstable();
         let mut wanted = wanted.to_vec();
@@ -381,9 +426,28 @@ impl Kernel {
         made != wanted
     }
 
+    /// Begins to linger: until that ends, no command takes down what nobody uses. `None` if nothing is up.
+    pub fn linger(&self) -> Option<Lingering> {
+        if self.is_up() { linger::begin(self.file.parent()?) } else { None }
+    }
+
+    /// Whether somebody will take down what nobody uses.
+    pub fn is_lingering(&self) -> bool {
+        self.file.parent().is_some_and(linger::is_going_on)
+    }
+
+    /// Makes the rules those of the database; what nobody uses stays up.
+    pub fn refresh(&self, database: &Database) -> Result<(), NetworkError> {
+        if !self.is_up() || self.is_elsewhere() {
+            return Ok(());
+        }
+        let _lock = lock()?;
+        self.rules(database, &mut self.read(), None, true)
+    }
+
     /// Takes down what nobody has addresses of, and makes the rules those of the database.
     pub fn settle(&self, database: &Database) -> Result<(), NetworkError> {
-        if !self.is_up() {
+        if !self.is_up() || self.is_elsewhere() {
             return Ok(());
         }
         self.settle_locked(&lock()?, database)
@@ -391,20 +455,9 @@ impl Kernel {
 
     fn settle_locked(&self, _lock: &Lock, database: &Database) -> Result<(), NetworkError> {
         let mut up = self.read();
-        let active = database.active_networks()?;
-        let wanted: Vec<_> = active.iter().map(bridge_name).collect();
-        let unwanted: Vec<_> = up.bridges.iter().filter(|name| !wanted.contains(name)).cloned().collect();
-        match self.rules(database, &mut up, true) {
-            // Where there is no firewall, nothing is in it.
-            Err(NetworkError::NoKernelPart { .. }) if wanted.is_empty() => {}
-            outcome => outcome?,
-        }
-        for name in &unwanted {
-            net::remove_bridge(name).map_err(refused)?;
-        }
-        up.bridges.retain(|name| wanted.contains(name));
+        self.take_down(database, &mut up, &[])?;
         if !up.bridges.is_empty() {
-            return if unwanted.is_empty() { Ok(()) } else { self.write(&up) };
+            return Ok(());
         }
         match std::fs::remove_file(&self.file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -413,6 +466,35 @@ impl Kernel {
             _ => Ok(()),
         }
     }
+
+    /// Takes down what nobody has addresses of, these aside.
+    fn take_down(&self, database: &Database, up: &mut Up, aside: &[String]) -> Result<(), NetworkError> {
+        let mut wanted: Vec<_> = database.active_networks()?.iter().map(bridge_name).collect();
+        wanted.extend_from_slice(aside);
+        let (wanted, unwanted): (Vec<_>, Vec<_>) =
+            up.bridges.iter().cloned().partition(|name| wanted.contains(name));
+        match self.rules(database, up, Some(&wanted), true) {
+            // Where there is no firewall, nothing is in it.
+            Err(NetworkError::NoKernelPart { .. }) if wanted.is_empty() => {}
+            outcome => outcome?,
+        }
+        for name in &unwanted {
+            net::remove_bridge(name).map_err(refused)?;
+        }
+        up.bridges = wanted;
+        if unwanted.is_empty() { Ok(()) } else { self.write(up) }
+    }
+}
+
+/// Whether anybody has an address on a network.
+fn is_used(database: &Database, network: &Network) -> Result<bool, StateError> {
+    Ok(database.endpoints_on(&network.id)?.iter().any(|endpoint| endpoint.lease.is_some()))
+}
+
+/// Whether the host reaches something else by a network's addresses; routes over this link aside.
+fn clashes(network: &Network, aside: Option<&str>) -> Result<bool, NetworkError> {
+    let routes = routes_beside(aside)?;
+    Ok(network.pools.iter().any(|pool| routes.iter().any(|route| route.overlaps(pool.subnet))))
 }
 
 /// Ends what the kernel remembers of exchanges with ports that lead elsewhere by now: packets of a client that has not fallen silent
@@ -474,9 +556,10 @@ fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
     })
 }
 
-/// Everything that the table is to say.
-fn rules(database: &Database) -> Result<Rules, StateError> {
-    let active = database.active_networks()?;
+/// Everything that the table is to say while these bridges are up.
+fn rules(database: &Database, bridges: &[String]) -> Result<Rules, StateError> {
+    let mut active = database.networks()?;
+    active.retain(|one| one.driver == NetworkDriver::Bridge && bridges.contains(&bridge_name(one)));
     let rule = |network: &Network| BridgeRules {
         name: bridge_name(network),
         subnets: network.pools.iter().map(|pool| (pool.subnet.address, pool.subnet.bits)).collect(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::linger::Lingering;
 use super::ports::Held;
 use super::{Connected, NetworkError};
 use crate::model::{Container, ContainerId, Subnet};
@@ -67,6 +68,12 @@ impl Kernel {
         Err(NetworkError::Unsupported)
     }
 
+    /// There is nothing to take out of anything.
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
+    pub fn cut_off(&self, _connected: &[Connected]) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
     /// There is nothing to remove.
     #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
     pub fn disconnect(&self, _connected: &[Connected]) -> Result<(), NetworkError> {
@@ -81,6 +88,22 @@ impl Kernel {
     /// None were.
     pub fn is_stale(&self, _wanted: &[String]) -> bool {
         false
+    }
+
+    /// Nothing is up.
+    pub fn linger(&self) -> Option<Lingering> {
+        None
+    }
+
+    /// Nobody does.
+    pub fn is_lingering(&self) -> bool {
+        false
+    }
+
+    /// There are no rules.
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
+    pub fn refresh(&self, _database: &Database) -> Result<(), NetworkError> {
+        Ok(())
     }
 
     /// There is nothing to take down.

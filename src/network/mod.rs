@@ -6,6 +6,7 @@
 //! | [`make`] | a network from what was asked for, checked: pure |
 //! | [`dns`], [`files`] | names: a zone and messages; the texts of files: pure |
 //! | [`kernel`] | bridges, the firewall's table, containers' devices; a lock that all engines of the host share |
+//! | [`linger`] | a network stays for a moment after its last container |
 //! | [`pasta`] | the network of ordinary users' containers |
 //! | [`ports`] | sockets that hold the host's ports |
 //!
@@ -24,6 +25,12 @@ pub mod kernel;
 #[cfg(not(target_os = "linux"))]
 #[path = "kernel_other.rs"]
 pub mod kernel;
+#[cfg(target_os = "linux")]
+#[path = "linger_linux.rs"]
+pub mod linger;
+#[cfg(not(target_os = "linux"))]
+#[path = "linger_other.rs"]
+pub mod linger;
 pub mod make;
 #[cfg(target_os = "linux")]
 #[path = "pasta_linux.rs"]

@@ -8,9 +8,10 @@ use std::path::Path;
 use crate::executor::{ExecError, NameFiles};
 use crate::model::{Container, EndpointSettings, Kind as _, NetworkMode, PublishedPort, chain};
 use crate::network::kernel::{Attached, Kernel};
+use crate::network::linger::{self, Lingering};
 use crate::network::pasta::{self, Pasta};
 use crate::network::ports::Held;
-use crate::network::{Connected, NetworkError};
+use crate::network::{Connected, NetworkError, bridge_name};
 use crate::state::{Database, StateError};
 use crate::supervisor::protocol::NetworkOrder;
 
@@ -32,6 +33,10 @@ pub(super) struct Networking {
     published: Vec<PublishedPort>,
     held: Vec<Held>,
     attached: bool,
+    /// Ports of the host lead to it.
+    led: bool,
+    /// Its networks stay for a moment.
+    lingering: Option<Lingering>,
     /// It was connected, in this run or one before.
     plugged: bool,
 }
@@ -74,6 +79,8 @@ impl Networking {
             published: Vec::new(),
             held: Vec::new(),
             attached: false,
+            led: false,
+            lingering: None,
             plugged: false,
         }
     }
@@ -135,21 +142,61 @@ impl Networking {
         self.names.changed(&self.connected, pid)
     }
 
-    /// It has ended: its devices and its ports go before its addresses do, which is with the record of its end.
+    /// It has ended: its devices are cut off and its ports go before its addresses do, which is with the record of its end.
     pub(super) async fn ended(&mut self) {
+        self.lingering = if self.attached { self.kernel.linger() } else { None };
+        self.led |= !self.proxies.is_empty();
         for proxy in self.proxies.drain(..) {
             proxy.end().await;
         }
         self.pasta = None;
         self.held.clear();
         self.names.ended();
+        if let Err(error) = self.kernel.cut_off(&self.connected) {
+            tracing::warn!(error = chain(&error), "cutting the container off");
+        }
+    }
+
+    /// Nobody waits for its end any more: its devices go.
+    pub(super) fn clear(&mut self) {
         if let Err(error) = self.kernel.disconnect(&self.connected) {
             tracing::warn!(error = chain(&error), "disconnecting the container");
         }
     }
 
-    /// Nobody waits any more: what nobody uses is taken down.
-    pub(super) fn settle(&mut self, database: &Database) {
+    /// Its ports lead nowhere. Where others are on its networks it need not stay.
+    pub(super) fn retract(&mut self, database: &Database) {
+        if !self.attached {
+            return;
+        }
+        if std::mem::take(&mut self.led)
+            && let Err(error) = self.kernel.refresh(database)
+        {
+            tracing::warn!(error = chain(&error), "taking back the container's ports");
+        }
+        let wanted = database.active_networks().map(|all| all.iter().map(bridge_name).collect::<Vec<_>>());
+        if wanted.is_ok_and(|wanted| !self.kernel.is_stale(&wanted)) {
+            self.lingering = None;
+            self.attached = false;
+        }
+    }
+
+    /// Stays for a moment. Then what nobody uses is taken down, unless somebody else stays.
+    pub(super) async fn leave(&mut self, database: &Database) {
+        let last = match self.lingering.take() {
+            Some(lingering) => {
+                tokio::time::sleep(linger::MOMENT).await;
+                let Some(last) = lingering.end() else { return };
+                Some(last)
+            }
+            None => None,
+        };
+        self.settle(database);
+        drop(last);
+    }
+
+    /// What nobody uses is taken down.
+    fn settle(&mut self, database: &Database) {
         if std::mem::take(&mut self.attached)
             && let Err(error) = self.kernel.settle(database)
         {
@@ -160,6 +207,8 @@ impl Networking {
     /// It could not be started: everything is given back.
     pub(super) async fn abandon(&mut self, database: &Database) {
         self.ended().await;
+        self.lingering = None;
+        self.clear();
         if self.attached
             && let Err(error) = database.release_addresses(&self.container.id)
         {

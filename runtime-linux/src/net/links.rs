@@ -122,11 +122,13 @@ pub(super) fn all(socket: &Socket) -> io::Result<Vec<Link>> {
     Ok(socket.ask(&messages)?.iter().filter_map(read_link).collect())
 }
 
-/// Makes a bridge that is up.
-pub(super) fn add_bridge(socket: &Socket, name: &str, mtu: Option<u32>) -> io::Result<()> {
+/// Makes a bridge that is up. Left to itself it takes over the lowest address of its ports, which changes with every container, and
+/// those that know the gateway by the old one lose it.
+pub(super) fn add_bridge(socket: &Socket, name: &str, mac: [u8; 6], mtu: Option<u32>) -> io::Result<()> {
     let mut messages = Messages::default();
     messages.begin(NEWLINK, CREATE | EXCL, &link(0, UP, UP));
     messages.text(IFLA_IFNAME, name);
+    messages.attribute(IFLA_ADDRESS, &mac);
     if let Some(mtu) = mtu {
         messages.number(IFLA_MTU, mtu);
     }
@@ -199,6 +201,18 @@ pub(super) fn remove(socket: &Socket, name: &str) -> io::Result<()> {
     }
 }
 
+/// Takes a link out of its bridge; one that is not there is no failure.
+pub(super) fn take_out(socket: &Socket, name: &str) -> io::Result<()> {
+    let mut messages = Messages::default();
+    messages.begin(NEWLINK, 0, &link(0, 0, 0));
+    messages.text(IFLA_IFNAME, name);
+    messages.number(IFLA_MASTER, 0);
+    match socket.ask(&messages) {
+        Err(error) if error.raw_os_error() != Some(libc::ENODEV) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a link its addresses, brings it up, and adds default routes over it.
 pub(super) fn configure(
     socket: &Socket,
@@ -263,14 +277,17 @@ fn route(family: u8) -> [u8; 12] {
     [family, 0, 0, 0, MAIN, STATIC, UNIVERSE, UNICAST, 0, 0, 0, 0]
 }
 
-/// The destinations of the host's routes, without default ones and those of its own addresses.
-pub(super) fn destinations(socket: &Socket) -> io::Result<Vec<Prefix>> {
+/// The destinations of the host's routes, without default ones, those of its own addresses, and those over these links.
+pub(super) fn destinations(socket: &Socket, aside: &[u32]) -> io::Result<Vec<Prefix>> {
     let mut messages = Messages::default();
     messages.begin(GETROUTE, DUMP, &route(0)[..]);
     let read = |answer: &Answer| {
         let (bits, table) = (*answer.payload.get(1)?, *answer.payload.get(4)?);
-        let to = attributes(answer.payload.get(12..)?).find(|(kind, _)| *kind == RTA_DST)?;
-        (table == MAIN && bits > 0).then_some((address_of(to.1)?, bits))
+        let find = |wanted| attributes(answer.payload.get(12..)?).find(|(kind, _)| *kind == wanted);
+        let to = find(RTA_DST)?;
+        let over = find(RTA_OIF).and_then(|(_, value)| read_number(value));
+        let counts = table == MAIN && bits > 0 && !over.is_some_and(|link| aside.contains(&link));
+        counts.then_some((address_of(to.1)?, bits))
     };
     Ok(socket.ask(&messages)?.iter().filter_map(read).collect())
 }

@@ -9,7 +9,9 @@ mod links;
 mod netlink;
 mod nft;
 
+use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -61,7 +63,7 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<bool, NetError> {
     }
     let make = || -> io::Result<()> {
         forward(&bridge.addresses)?;
-        links::add_bridge(&socket, &bridge.name, bridge.mtu)?;
+        links::add_bridge(&socket, &bridge.name, own_address(&bridge.name), bridge.mtu)?;
         let made = links::find(&socket, &bridge.name)?.ok_or(io::ErrorKind::NotFound)?;
         let v6 = bridge.addresses.iter().any(|(address, _)| address.is_ipv6());
         quiet(&bridge.name, v6)?;
@@ -77,6 +79,14 @@ pub fn ensure_bridge(bridge: &Bridge) -> Result<bool, NetError> {
             Err(failed(action, &bridge.name)(error))
         }
     }
+}
+
+/// A hardware address of a bridge's own, always the same: one that is administered locally, as containers have them.
+fn own_address(name: &str) -> [u8; 6] {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+    [0x02, 0x42, a, b, c, d]
 }
 
 /// Brings a link up: in a new network namespace even the loopback device is down.
@@ -104,9 +114,16 @@ pub fn bridges() -> Result<Vec<String>, NetError> {
     list().map_err(failed("listing", "bridges"))
 }
 
-/// The networks that the host has routes to, default routes aside.
-pub fn routes() -> Result<Vec<Prefix>, NetError> {
-    let list = || links::destinations(&Socket::route()?);
+/// The networks that the host has routes to; default routes are left aside, and those over this link.
+pub fn routes(aside: Option<&str>) -> Result<Vec<Prefix>, NetError> {
+    let list = || {
+        let socket = Socket::route()?;
+        let aside = match aside {
+            Some(link) => links::find(&socket, link)?,
+            None => None,
+        };
+        links::destinations(&socket, &aside.map(|link| link.index).into_iter().collect::<Vec<_>>())
+    };
     list().map_err(failed("listing", "routes"))
 }
 
@@ -259,6 +276,13 @@ impl Namespace {
 fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
     Ok(move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?)
+}
+
+/// Takes the host's end of a connection out of its bridge: nothing comes or goes any more, and the rest may take its time. One that
+/// is not there is no failure.
+pub fn cut_off(here: &str) -> Result<(), NetError> {
+    let cut = || links::take_out(&Socket::route()?, here);
+    cut().map_err(failed("disconnecting", here))
 }
 
 /// Removes the host's end of a connection, and with it the container's; one that is not there is no failure.

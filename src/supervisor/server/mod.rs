@@ -170,6 +170,7 @@ async fn supervise(
             networking.ended().await;
             record.exited(exit);
             hub.announce(&Event::Exited(exit));
+            networking.clear();
             free(task).await;
             break;
         };
@@ -180,6 +181,7 @@ async fn supervise(
             networking.ended().await;
             record.stopped_between();
             hub.announce(&Event::Exited(exit));
+            networking.clear();
             break;
         }
         // Whose namespaces it shares may have other processes by now.
@@ -193,10 +195,15 @@ async fn supervise(
     }
     // The container is gone, and whoever waits for this lock need not wait for a disk.
     drop(alive);
+    // Nor is there anybody here who could be asked for something.
+    drop(inbox);
     if let Ok(database) = record.database() {
-        networking.settle(database);
+        networking.retract(database);
     }
     record.settle();
+    if let Ok(database) = record.database() {
+        networking.leave(database).await;
+    }
     Ok(())
 }
 

@@ -60,6 +60,61 @@ fn a_restart_by_policy_keeps_the_address_and_connects_again() {
 }
 
 #[test]
+fn the_gateway_keeps_its_hardware_address_while_containers_come_and_go() {
+    require!(root, registry, net);
+    let (host, _) = host();
+    detached(&host, &["--name", "one"], "exec sleep 1000");
+    let address = || host.space().sh("cat /sys/class/net/um-*/address");
+    let first = address();
+    // The kernel chooses those of the containers' devices: one of many would be lower.
+    for _ in 0..12 {
+        detached(&host, &[], "exec sleep 1000");
+        assert_eq!(address(), first);
+    }
+    let ids = host.umiak(&["ps", "-q"]).exits(0).stdout;
+    host.umiak(&[&["rm", "-f"][..], &ids.lines().collect::<Vec<_>>()].concat()).exits(0);
+    bare(&host);
+}
+
+#[test]
+fn a_network_stays_for_a_moment_after_its_last_container() {
+    require!(root, registry, net);
+    let (host, image) = host();
+    let run = || host.umiak(&["run", "--rm", &image, "true"]).exits(0);
+    run();
+    // Looked at at once, it is there; another start uses it, and the last one to end takes it down.
+    let index = || host.space().sh("cat /sys/class/net/um-*/ifindex 2>/dev/null; true");
+    let before = index();
+    run();
+    assert!(before.is_empty() || before == index() || index().is_empty(), "the same one, or none any more");
+    host.umiak(&["ps", "-a"]).exits(0);
+    bare(&host);
+    crate::cli::until("nothing is noted", || !host.dir().join("run/network.json").exists());
+    // Whoever is killed while it stays leaves it to the next command.
+    run();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if text(&line).contains("__supervisor") && text(&environment).contains(&*host.dir().to_string_lossy())
+        {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let _ = std::process::Command::new("kill").args(["-KILL", &pid]).output();
+        }
+    }
+    crate::cli::until("the next command takes it down", || {
+        host.umiak(&["container", "prune", "-f"]).exits(0);
+        !host.space().sh("ip -o link; nft list tables").contains("um")
+    });
+    // A network that is removed is gone at once.
+    host.umiak(&["network", "create", "front"]).exits(0);
+    host.umiak(&["run", "--rm", "--network", "front", &image, "true"]).exits(0);
+    host.umiak(&["network", "rm", "front"]).exits(0);
+    assert!(!host.space().sh("ip -o link").contains("um-"));
+    bare(&host);
+}
+
+#[test]
 fn modes_without_a_network_and_flags_for_the_host_side() {
     require!(root, registry, net);
     let (host, image) = host();

@@ -1,6 +1,6 @@
 //! What goes wrong, and that nothing is left of it.
 
-use super::{asked, bare, detached, field, host, page};
+use super::{asked, bare, detached, field, host, neighbour, page};
 use crate::support::host::Host;
 use crate::support::require;
 
@@ -72,6 +72,32 @@ fn two_stores_on_one_host_do_not_meet() {
     assert!(host.space().sh("nft list tables; ip -o link").contains("um-"), "the first one's is untouched");
     host.umiak(&["rm", "-f", "one"]).exits(0);
     bare(&host);
+}
+
+#[test]
+fn a_command_from_another_namespace_leaves_what_is_up_alone() {
+    require!(root, registry, net);
+    let (host, image) = host();
+    page(&host, &["--name", "web", "-p", "8080:80"]);
+    let other = neighbour(host.space());
+    let there = |args: &[&str]| {
+        let like = host.command(args);
+        let mut command = other.command(env!("CARGO_BIN_EXE_umiak"));
+        command.args(args).env_clear().envs(like.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.output().expect("nsenter")
+    };
+    let refused = there(&["run", "--rm", &image, "true"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(125), "{said}");
+    assert!(said.contains("this store's networks are up in another network namespace of the host"), "{said}");
+    assert!(there(&["ps", "-a"]).status.success() && there(&["container", "prune", "-f"]).status.success());
+    assert_eq!(other.sh("nft list tables; ip -o link | grep um- || true"), "", "nothing is made there");
+    assert_eq!(asked(&other, "192.0.2.1:8080").as_deref(), Some("192.0.2.9"));
+    host.umiak(&["run", "--rm", &image, "true"]).exits(0);
+    host.umiak(&["rm", "-f", "web"]).exits(0);
+    bare(&host);
+    // With nobody there it may be anywhere.
+    assert!(there(&["run", "--rm", &image, "true"]).status.success());
 }
 
 #[test]
