@@ -33,6 +33,7 @@ mod failure;
 pub mod foreign;
 pub mod init;
 mod join;
+pub mod landlock;
 mod mounts;
 mod nested;
 pub mod net;

@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use runtime_linux::landlock::{self, Place};
 use runtime_linux::{
     CgroupPlan, Created, ExecPlan, Exit, IdMappings, IdRange, Limits, Mount, Namespace, Namespaces, Network,
     Peer, Plan, Propagation, Rlimit, Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups,
@@ -810,7 +811,41 @@ fn what_a_user_namespace_cannot_share_is_refused() {
     assert!(text.contains("`/proc/sys`") && text.contains("idmapped mounts"), "{text}");
 }
 
+/// Needs a kernel with Landlock, as that of `tests/vm` is.
+fn a_thread_reaches_what_it_was_given() {
+    let mine = Box_::new("landlock");
+    let open = |name: &str| fs::File::open(mine.dir.join(name)).unwrap();
+    let (root, upper, passwd) = (open("root/bin"), open("upper"), open("root/etc/passwd"));
+    let reaches = |name: &str| fs::read(mine.dir.join(name)).is_ok();
+    let writes = |name: &str| fs::write(mine.dir.join(name), "x").is_ok();
+    std::thread::scope(|scope| {
+        let confined = scope.spawn(|| {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            let places =
+                [Place::Readable(root.as_fd()), Place::Writable(upper.as_fd()), Place::File(passwd.as_fd())];
+            let confined = landlock::restrict_thread(&places, false).unwrap();
+            assert_eq!(writes("root/bin/new"), !confined);
+            assert_eq!(
+                reaches("root/etc/group") || writes("root/etc/passwd") || writes("work/new"),
+                !confined
+            );
+            assert!(reaches("root/bin/busybox") && reaches("root/etc/passwd"));
+            assert!(writes("upper/new") && fs::remove_file(mine.dir.join("upper/new")).is_ok());
+            // A thread that it starts is where it is.
+            let started = scope.spawn(|| reaches("root/etc/group"));
+            assert_eq!(started.join().unwrap(), !confined);
+            let listens = std::net::TcpListener::bind("127.0.0.1:0");
+            // TCP came later than files.
+            assert!(confined || listens.is_ok());
+            println!("Landlock: {confined}, TCP: {}", listens.is_err());
+        });
+        confined.join().unwrap();
+    });
+    assert!(reaches("root/etc/group"), "others are as they were");
+}
+
 const TESTS: &[Test] = &[
+    ("a_thread_reaches_what_it_was_given", a_thread_reaches_what_it_was_given),
     ("a_user_namespace_of_its_own", a_user_namespace_of_its_own),
     ("what_a_user_namespace_cannot_share_is_refused", what_a_user_namespace_cannot_share_is_refused),
     ("exits_and_signals", exits_and_signals),

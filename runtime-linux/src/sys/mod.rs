@@ -290,6 +290,47 @@ pub(crate) fn install_filter_everywhere(program: &[Instruction]) -> Result<(), E
     if thread == 0 { Ok(()) } else { Err(Errno::BUSY) }
 }
 
+/// The version of Landlock that the kernel has (`landlock_create_ruleset(2)`).
+pub(crate) fn landlock_version() -> Result<i64, Errno> {
+    // SAFETY: without attributes nothing is read; the flag asks for the version.
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1_u32) })
+}
+
+/// An empty set of rules about these accesses to files, and to TCP where there are any.
+pub(crate) fn landlock_rules(files: u64, tcp: u64) -> Result<OwnedFd, Errno> {
+    let attributes = [files, tcp];
+    // Kernels that know no networks take the first word alone.
+    let size = if tcp == 0 { 8_usize } else { 16 };
+    // SAFETY: the kernel reads `size` bytes of an array that is as long and lives through the call.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::from_ref(&attributes), size, 0_u32)
+    })?;
+    let number = RawFd::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Allows accesses below a directory.
+pub(crate) fn landlock_allow(rules: &OwnedFd, below: BorrowedFd<'_>, accesses: u64) -> Result<(), Errno> {
+    #[repr(C, packed)]
+    struct Beneath {
+        accesses: u64,
+        directory: RawFd,
+    }
+    let rule = Beneath { accesses, directory: below.as_raw_fd() };
+    // SAFETY: the kernel reads one packed struct of this layout (rule type 1), which lives through the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), 1_u32, std::ptr::from_ref(&rule), 0_u32)
+    })
+    .map(drop)
+}
+
+/// Puts rules in force for this thread and what it starts.
+pub(crate) fn landlock_restrict(rules: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0_u32) }).map(drop)
+}
+
 /// Brings the loopback interface of the current network namespace up.
 pub(crate) fn loopback_up() -> Result<(), Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
