@@ -103,13 +103,23 @@ fn mode(text: &str) -> Result<Mode, Refused> {
     if [access, label, copy, consistency].iter().any(|count| *count > 1) { wrong() } else { Ok(mode) }
 }
 
+/// What colons separate; where there are drives (`C:\data:/data`, `C:/data:/data`), not the one of the source's.
+fn sections(text: &str, drives: bool) -> Vec<&str> {
+    let drive = matches!(text.as_bytes(), [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic());
+    let skipped = if drives && drive { 2 } else { 0 };
+    let end = |at: Option<usize>| at.map_or(text.len(), |at| at + skipped);
+    let source = &text[..end(text[skipped..].find(':'))];
+    let rest = text[source.len()..].strip_prefix(':');
+    std::iter::once(source).chain(rest.into_iter().flat_map(|rest| rest.split(':'))).collect()
+}
+
 /// One `-v`: `[source:]target[:mode]`; `here` is the working directory, for sources such as `./data`.
 pub fn volume(text: &str, here: &Path) -> Result<Volume, Refused> {
     let invalid = |reason: &str| refuse(format!("invalid volume specification: '{text}': {reason}"));
     if text.is_empty() {
         return refuse("invalid empty volume spec");
     }
-    let parts: Vec<&str> = text.split(':').collect();
+    let parts = sections(text, cfg!(windows));
     if parts.len() > 1 && parts.iter().any(|part| part.is_empty()) {
         return refuse(format!("invalid spec: {text}: empty section between colons"));
     }
@@ -131,6 +141,7 @@ pub fn volume(text: &str, here: &Path) -> Result<Volume, Refused> {
         return Ok(Volume { mount: Mount { source, target, read_only: false }, bind: None });
     };
     let is_path = source.starts_with('/') || source.starts_with("./") || source.starts_with("../");
+    let is_path = is_path || cfg!(windows) && (source.contains('\\') || source.contains(':'));
     let kind = if is_path || matches!(source, "." | "..") { "bind" } else { "volume" };
     let target = target(path)
         .or_else(|reason| invalid(&format!("invalid mount config for type \"{kind}\": {reason}")))?;

@@ -72,6 +72,22 @@ fn volumes() {
 }
 
 #[test]
+fn a_drive_is_a_part_of_the_source_where_there_are_drives() {
+    for (text, drives, parts) in [
+        ("C:\\data:/data:ro", true, &["C:\\data", "/data", "ro"][..]),
+        ("c:/data:/data", true, &["c:/data", "/data"]),
+        ("C:\\data", true, &["C:\\data"]),
+        ("c:/data", false, &["c", "/data"]),
+        ("vol:/data", true, &["vol", "/data"]),
+        ("/a:/b:ro", true, &["/a", "/b", "ro"]),
+        ("v:", true, &["v", ""]),
+        ("", true, &[""]),
+    ] {
+        assert_eq!(sections(text, drives), parts, "{text}");
+    }
+}
+
+#[test]
 fn mounts() {
     for (text, shown) in [
         ("type=bind,src=/tmp,dst=/x", "bind /tmp Rprivate false false on /x rw"),
