@@ -4,8 +4,8 @@ Programs are started by a worker: one in this machine's own namespaces for our e
 enter). A worker is this same file and times with the same code, so what the start costs is the same for all. It takes a command
 a line as JSON, and ends when its input closes, with every service it started: nothing outlives a bench that is killed.
 """
-import argparse, contextlib, ctypes, datetime, gzip, hashlib, json, os, pathlib, shutil, signal, statistics, subprocess, sys, tarfile, tempfile
-import time
+import argparse, contextlib, ctypes, datetime, gzip, hashlib, json, os, pathlib, re, shutil, signal, socket, statistics, subprocess
+import sys, tarfile, tempfile, time
 
 TREE = pathlib.Path(__file__).resolve().parent.parent
 OUT = TREE / "target" / "bench"
@@ -132,8 +132,12 @@ class Bench:
         shared = [self.work / f"shared/library+shared@{n}" for n in range(100)]
         if "images100" in wanted:
             make_shared(shared)
-        names = {"load": [real / "library+big@latest"], "images100": shared, **{what: [small / "library+busybox@latest"] for what in ("start", "exec", "many", "store", "memory", "network")}, "pull": [real / "library+big@latest"],
-                 "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"]}
+        small_ones = ("start", "exec", "many", "store", "memory", "network")
+        names = {"load": [real / "library+big@latest"], "images100": shared,
+                 **{what: [small / "library+busybox@latest"] for what in small_ones}, "pull": [real / "library+big@latest"],
+                 "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"], "cpu": [small / "wasm+busy@artifact-p1"],
+                 "http": [small / "wasm+serve2@artifact-p2", small / "wasm+serve3@artifact-p3"]}
+        names["memory"].append(small / "wasm+serve2@artifact-p2")
         # Several measurements share an image.
         for layout in {layout for what in wanted for layout in names[what]}:
             (layouts / layout.name).symlink_to(layout)
@@ -316,6 +320,88 @@ def wasm(bench, runs):
     entrants = [e for e in entrants if e]
     race(entrants, runs, warm_up=3)
     return "`run --rm` of a Wasm hello, compiled before", entrants, [("wasmtime run --allow-precompiled, p1", "at most", 1.5)]
+
+
+def cpu(bench, runs):
+    """A guest that computes for about a second: what interruption costs, since ours can always be stopped."""
+    image = f"{bench.registry}/wasm/busy:artifact-p1"
+    bench.host.must(*bench.ours("umiak", "pull", "--platform", "wasi/wasm", image))
+
+    def wasmtime(name, *flags):
+        compiled = bench.work / f"busy{len(flags)}.cwasm"
+        bench.host.must(TREE / "target/tools/wasmtime", "compile", *flags, "-o", compiled, TREE / "target/fixtures/wasm/busy.p1.wasm")
+        # A guest that could be interrupted is one with a time limit there.
+        return Entrant(name, bench.host, [str(TREE / "target/tools/wasmtime"), "run", *flags, "--allow-precompiled", str(compiled)])
+
+    entrants = [Entrant("umiak", bench.host, bench.ours("umiak", "run", "--rm", image)),
+                bench.have("wasmtime", lambda: wasmtime("wasmtime run")),
+                bench.have("wasmtime", lambda: wasmtime("wasmtime run -W timeout", "-W", "timeout=600s"))]
+    entrants = [e for e in entrants if e]
+    race(entrants, min(runs, 10), warm_up=1)
+    return "a Wasm guest that computes", entrants, [("wasmtime run", "at most", 1.0), ("wasmtime run -W timeout", "at most", 1.0)]
+
+
+# --- http -------------------------------------------------------------------------------------------------------------
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def load(bench, port, connections, duration):
+    """What wrk says of a server: requests a second, and the latency that 50 and 99 of 100 stay below, in milliseconds."""
+    said = bench.host.must("wrk", "--latency", "-t", "1", "-c", connections, "-d", f"{duration}s", f"http://127.0.0.1:{port}/")
+    unit = {"us": 0.001, "ms": 1, "s": 1000}
+    times = {mark: float(value) * unit[suffix] for mark, value, suffix in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)\b", said)}
+    if wrong := re.search(r"Non-2xx.*|Socket errors.*", said):
+        raise SystemExit(f"bench: http: {wrong.group(0)}")
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", said).group(1)), times["50"], times["99"]
+
+
+def http(bench, runs):
+    """The same components under the same load, in turns; servers that are not asked are idle meanwhile."""
+    if not shutil.which("wrk"):
+        raise SystemExit("bench: http: the load is wrk's, which is not installed (Debian's package `wrk`)")
+    servers = {}
+    for level, tag in [("0.2", "serve2:artifact-p2"), ("0.3", "serve3:artifact-p3")]:
+        image, port = f"{bench.registry}/wasm/{tag}", free_port()
+        bench.host.must(*bench.ours("umiak", "pull", "--platform", "wasi/wasm", image))
+        # Both without an access log, which the peer has not, and with it.
+        for name, extra in [("umiak", []), ("umiak --log-driver none", ["--log-driver", "none"])]:
+            port = free_port()
+            id = bench.host.must(*bench.ours("umiak", "run", "-d", *extra, "-p", f"127.0.0.1:{port}:80", image)).split()[-1]
+            bench.stack.callback(bench.host.run, *bench.ours("umiak", "rm", "-f", id))
+            servers[level, name] = port
+
+        def wasmtime():
+            port = free_port()
+            file = TREE / "target/fixtures/wasm" / (tag.split(":")[0] + "." + tag[-2:] + ".wasm")
+            flags = ["-S", "cli,p3", "-W", "component-model-async"] if level == "0.3" else ["-S", "cli"]
+            log = bench.work / f"serve-{level}.log"
+            bench.host.ask(do="service", log=str(log), argv=[str(TREE / "target/tools/wasmtime"), "serve", *flags, "--addr", f"127.0.0.1:{port}", str(file)])
+            for _ in range(200):
+                if "Serving HTTP" in log.read_text(errors="replace"):
+                    return port
+                time.sleep(0.1)
+            raise Missing("wasmtime serve did not start: " + log.read_text(errors="replace")[-400:])
+        port = bench.have("wasmtime", wasmtime)
+        if port:
+            servers[level, "wasmtime serve"] = port
+    rounds, duration, samples = max(3, min(runs, 5)), 3, {}
+    for connections in (16, 128):
+        for turn in range(-1, rounds):
+            for (level, name), port in servers.items():
+                got = load(bench, port, connections, duration if turn >= 0 else 1)
+                if turn >= 0:
+                    samples.setdefault((level, connections, name), []).append(got)
+    print("### A hello by HTTP\n\n| WASI | connections | | requests/s | to umiak | median | p99 |\n|---|---|---|---|---|---|---|")
+    middle = {key: [statistics.median(sample[at] for sample in all) for at in range(3)] for key, all in samples.items()}
+    for (level, connections, name), (rate, half, most) in middle.items():
+        own = middle[level, connections, "umiak"][0]
+        print(f"| {level} | {connections} | {name} | {rate:.0f} | {rate / own:.2f}× | {half:.2f} ms | {most:.2f} ms |")
+    print()
+    (OUT / "http.json").write_text(json.dumps({" ".join(map(str, key)): all for key, all in samples.items()}, indent=1))
 
 
 # --- pull -------------------------------------------------------------------------------------------------------------
@@ -565,10 +651,13 @@ def memory(bench, runs):
     names, call, count = images(bench, podman_store), engines(bench, podman_store), 10
     whose = {"umiak": "__supervisor", "docker": "containerd-shim-runc-v2", "podman": "conmon"}
     print("### Private memory of an idle detached container's supervisor\n\n| | process | median of %d |\n|---|---|---|" % count)
-    for engine, image in names.items():
+    served = f"{bench.registry}/wasm/serve2:artifact-p2"
+    kinds = [(engine, engine, [image, "sleep", "10000"]) for engine, image in names.items()]
+    kinds.insert(1, ("umiak, a Wasm server of HTTP", "umiak", ["--platform", "wasi/wasm", "-p", "127.0.0.1::80", served]))
+    for label, engine, what in kinds:
         worker, argv = call[engine]
         extra = ["--cgroup-parent", "/" + bench.group] if engine == "podman" else []
-        ids = [worker.must(*argv("run", "-d", *SLEEP, *extra, image, "sleep", "10000")).split()[-1] for _ in range(count)]
+        ids = [worker.must(*argv("run", "-d", *SLEEP, *extra, *what)).split()[-1] for _ in range(count)]
         bench.stack.callback(worker.run, *argv("rm", "-f", *ids))
         time.sleep(2)
         found = []
@@ -578,7 +667,7 @@ def memory(bench, runs):
                 if whose[engine] in line and any(id[:12] in line for id in ids):
                     found.append(private_kib(worker, pid))
         if found:
-            print(f"| {engine} | `{whose[engine]}` | {statistics.median(found) / 1024:.2f} MB |")
+            print(f"| {label} | `{whose[engine]}` | {statistics.median(found) / 1024:.2f} MB |")
     print()
 
 
@@ -754,7 +843,8 @@ def report(title, entrants, targets):
     return verdicts
 
 
-MEASURES = {"start": start, "wasm": wasm, "pull": pull, "load": load, "images100": images100, "exec": exec_, "many": many, "store": store, "memory": memory, "network": network}
+MEASURES = {"start": start, "wasm": wasm, "cpu": cpu, "http": http, "pull": pull, "load": load, "images100": images100, "exec": exec_,
+            "many": many, "store": store, "memory": memory, "network": network}
 
 
 def main():
