@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// musl's own has one lock and no caches.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A container's first process: does not return.
     #[cfg(target_os = "linux")]

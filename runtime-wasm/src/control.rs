@@ -13,12 +13,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
-use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{AsContextMut, ResourceLimiter, Store, UpdateDeadline};
 
 use crate::limits::{Ledger, Limits, Meter};
+use crate::pool::Engines;
 
 /// How often running guests are looked at.
 const TICK: Duration = Duration::from_millis(10);
+/// For how many further looks the thread that lets epochs pass stays awake: a server's next request comes soon, and waking it for each
+/// would cost as much as the request.
+const LINGER: u32 = 50;
 /// How much unused processor time is saved.
 const BURST: Duration = Duration::from_millis(50);
 
@@ -35,6 +39,9 @@ pub struct Usage {
     pub requests: u64,
     /// Of them with a status of 500 and above.
     pub failures: u64,
+    /// Instructions that were used up, as [`Limits::fuel`] counts them; `None` where nothing counts them. What runs is asked by this
+    /// very look, so that its part is known to the next.
+    pub fuel: Option<u64>,
 }
 
 /// What everything under one set of grants shares. Clones are the same account.
@@ -42,13 +49,14 @@ pub struct Usage {
 pub struct Account(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
+    engines: Engines,
     limits: Limits,
     ledger: Arc<Ledger>,
     pace: Mutex<Option<Pace>>,
     frozen: watch::Sender<bool>,
     requests: AtomicU64,
     failures: AtomicU64,
+    fuel: AtomicU64,
     ticker: Arc<Ticker>,
 }
 
@@ -99,6 +107,7 @@ struct Ticker {
 struct Ticking {
     wanted: usize,
     running: bool,
+    asleep: bool,
     closed: bool,
 }
 
@@ -107,18 +116,21 @@ impl Ticker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, engine: &Engine) {
+    fn run(&self, engines: &Engines) {
         let mut state = self.state();
+        let mut unwanted = 0;
         while !state.closed {
-            let idle = state.wanted == 0;
-            let waited = if idle {
+            unwanted = if state.wanted == 0 { unwanted + 1 } else { 0 };
+            let waited = if unwanted > LINGER {
+                state.asleep = true;
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0
             };
             state = waited;
+            state.asleep = false;
             if state.wanted > 0 {
-                engine.increment_epoch();
+                engines.next_epoch();
             }
         }
     }
@@ -135,15 +147,16 @@ impl Drop for Ticks {
 }
 
 impl Account {
-    pub(crate) fn new(engine: &Engine, limits: Limits) -> Self {
+    pub(crate) fn new(engines: &Engines, limits: Limits) -> Self {
         Self(Arc::new(Inner {
-            engine: engine.clone(),
+            engines: engines.clone(),
             limits,
             ledger: Arc::new(Ledger::new(limits.memory_bytes)),
             pace: Mutex::new(limits.cpus.filter(|rate| *rate > 0.0).map(Pace::new)),
             frozen: watch::Sender::new(false),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            fuel: AtomicU64::new(0),
             ticker: Arc::default(),
         }))
     }
@@ -151,19 +164,24 @@ impl Account {
     /// What is used.
     pub fn usage(&self) -> Usage {
         let (memory, memory_peak, memory_limit) = self.0.ledger.memory();
+        let fuel = self.0.limits.fuel.map(|_| self.0.fuel.load(Ordering::Relaxed));
+        if fuel.is_some() {
+            self.0.engines.next_epoch();
+        }
         Usage {
             memory,
             memory_peak,
             memory_limit,
             requests: self.0.requests.load(Ordering::Relaxed),
             failures: self.0.failures.load(Ordering::Relaxed),
+            fuel,
         }
     }
 
     /// Stops every guest where it is: code at its next epoch check, a wait when it is over.
     pub fn freeze(&self) {
         self.0.frozen.send_replace(true);
-        self.0.engine.increment_epoch();
+        self.0.engines.next_epoch();
     }
 
     /// Lets them go on.
@@ -208,6 +226,20 @@ impl Account {
         self.0.failures.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 
+    /// Counts the fuel that a store has used since the last time.
+    pub(crate) fn burnt<T: 'static>(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        meter: fn(&mut T) -> &mut Meter,
+    ) {
+        let mut store = store.as_context_mut();
+        // An error is that of an engine that does not count.
+        if let Ok(left) = store.get_fuel() {
+            let used = meter(store.data_mut()).burn_down_to(left);
+            self.0.fuel.fetch_add(used, Ordering::Relaxed);
+        }
+    }
+
     /// Lets epochs pass while there is a limit of processors.
     pub(crate) fn metered(&self) -> Option<Ticks> {
         if self.pace().is_none() {
@@ -222,15 +254,15 @@ impl Account {
         let mut state = ticker.state();
         state.wanted += 1;
         if !state.running {
-            let (shared, engine) = (Arc::clone(ticker), self.0.engine.clone());
+            let (shared, engines) = (Arc::clone(ticker), self.0.engines.clone());
             let name = std::thread::Builder::new().name("wasm-ticks".to_owned()).stack_size(64 << 10);
-            match name.spawn(move || shared.run(&engine)) {
+            match name.spawn(move || shared.run(&engines)) {
                 Ok(_) => state.running = true,
                 Err(error) => {
                     tracing::warn!(%error, "no thread to meter guests: their processor time is not limited");
                 }
             }
-        } else if state.wanted == 1 {
+        } else if state.asleep {
             ticker.changed.notify_all();
         }
         drop(state);
@@ -247,15 +279,17 @@ impl Account {
         store: &mut Store<T>,
         stop: &Arc<Stop>,
         yields: bool,
-        meter: impl (Fn(&mut T) -> &mut Meter) + Send + Sync + 'static,
+        meter: fn(&mut T) -> &mut Meter,
     ) -> wasmtime::Result<()> {
         store.limiter(move |state| meter(state) as &mut dyn ResourceLimiter);
         store.set_hostcall_fuel(self.0.limits.hostcall_bytes);
         if let Some(fuel) = self.0.limits.fuel {
             store.set_fuel(fuel)?;
+            meter(store.data_mut()).burn_down_to(fuel);
         }
         let (account, stop) = (self.clone(), Arc::clone(stop));
-        store.epoch_deadline_callback(move |_| {
+        store.epoch_deadline_callback(move |store| {
+            account.burnt(store, meter);
             if stop.is_set() {
                 return Err(Stopped.into());
             }

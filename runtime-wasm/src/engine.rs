@@ -1,23 +1,25 @@
 //! The engine's configuration, and loading: from the cache, or by compiling.
 //!
-//! On-demand allocation, not the pooling allocator: a pool pays off for a server of many instances, one run pays for
-//! reserving it. Epoch interruption is compiled in always: a guest that cannot be stopped is not a sandbox.
+//! Epoch interruption is compiled in always: a guest that cannot be stopped is not a sandbox. How instances are allocated is `pool`'s.
 
 use std::fs::File;
-use std::hash::{Hash as _, Hasher as _};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::Component;
-use wasmtime::{Config, Engine, Module};
+use wasmtime::Engine;
+#[cfg(feature = "compiler")]
+use wasmtime::{Module, component::Component};
 
 use crate::cache::{Cache, CacheError, Code, Found, Refused};
 use crate::control::Account;
+#[cfg(feature = "compiler")]
+use crate::inspect::inspect;
 use crate::limits::Limits;
 use crate::link::{self, LinkError, Linked, Role};
 use crate::module::{self, Kind, ModuleError};
+use crate::pool::Engines;
 
 /// How a [`Runtime`] is made.
 #[derive(Clone, Debug)]
@@ -30,11 +32,48 @@ pub struct Settings {
     pub stack_bytes: usize,
     /// Code counts its instructions, so that [`Limits::fuel`](crate::Limits::fuel) can bound them; it is slower and compiled apart.
     pub fuel: bool,
+    /// What carries the code out.
+    pub machine: Machine,
+}
+
+/// What carries compiled code out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Machine {
+    /// The host's processor.
+    #[default]
+    Host,
+    /// Pulley, wasmtime's interpreter: many times slower, the same code on every system of 64 bits, and no memory is ever made
+    /// executable. Needs the feature `interpreter`.
+    Interpreter,
+}
+
+impl Machine {
+    /// Its code's name; what else the code depends on is checked when it is loaded.
+    fn name(self) -> String {
+        match self {
+            Self::Host => format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            Self::Interpreter => crate::pool::INTERPRETER.to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// The name under which the code of a module with this SHA-256 is kept, see [`CompiledCode`](crate::CompiledCode). It is the same
+    /// in every build, with a compiler or without, so that code can be compiled where there is one.
+    pub fn cache_key(&self, digest: &[u8; 32]) -> String {
+        Cache::key(digest, &self.machine.name(), self.fuel)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { cache_dir: None, max_module_bytes: 512 << 20, stack_bytes: 1 << 20, fuel: false }
+        Self {
+            cache_dir: None,
+            max_module_bytes: 512 << 20,
+            stack_bytes: 1 << 20,
+            fuel: false,
+            machine: Machine::Host,
+        }
     }
 }
 
@@ -44,6 +83,9 @@ pub enum SetupError {
     /// wasmtime refuses the configuration or the machine.
     #[error("cannot set up wasmtime")]
     Engine(#[source] wasmtime::Error),
+    /// The interpreter was asked for, and is not a part of this build.
+    #[error("this build has no interpreter of WebAssembly (cargo's feature `interpreter`)")]
+    NoInterpreter,
     /// The cache.
     #[error("cannot use the cache of compiled modules")]
     Cache(#[from] CacheError),
@@ -106,6 +148,12 @@ pub enum LoadError {
     /// wasmtime refuses it: invalid, or beyond what it implements.
     #[error("the module does not compile")]
     Compile(#[source] wasmtime::Error),
+    /// It is not in the cache, and there is no compiler in this build (cargo's feature `compiler`).
+    #[error("the module has not been compiled for {machine}, and this build has no compiler")]
+    NoCompiler {
+        /// What its code would be for.
+        machine: String,
+    },
     /// The cache.
     #[error("cannot use the cache of compiled modules")]
     Cache(#[from] CacheError),
@@ -114,30 +162,25 @@ pub enum LoadError {
 /// Compiles, caches and starts programs. Cheap to keep, a fraction of a millisecond to make.
 #[derive(Debug)]
 pub struct Runtime {
-    engine: Engine,
+    engines: Engines,
     cache: Option<Cache>,
-    max_module_bytes: u64,
+    settings: Settings,
 }
 
 impl Runtime {
     /// Sets up wasmtime and opens the cache.
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let mut config = Config::new();
-        config.epoch_interruption(true);
-        config.max_wasm_stack(settings.stack_bytes);
-        // Host calls run on the guest's fiber, above what the guest itself may use.
-        config.async_stack_size(settings.stack_bytes.saturating_add(1 << 20));
-        // Traps name files and lines where a program carries them, whatever the environment says.
-        config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
-        config.consume_fuel(settings.fuel);
-        let engine = Engine::new(&config).map_err(SetupError::Engine)?;
+        if settings.machine == Machine::Interpreter && !cfg!(feature = "interpreter") {
+            return Err(SetupError::NoInterpreter);
+        }
+        let engines = Engines::new(settings).map_err(SetupError::Engine)?;
         let cache = settings.cache_dir.as_deref().map(Cache::open).transpose()?;
-        Ok(Self { engine, cache, max_module_bytes: settings.max_module_bytes })
+        Ok(Self { engines, cache, settings: settings.clone() })
     }
 
     /// An account for runs that share their limits.
     pub fn account(&self, limits: Limits) -> Account {
-        Account::new(&self.engine, limits)
+        Account::new(&self.engines, limits)
     }
 
     /// Loads a program. `compiling` is called with the module's size in bytes before a compilation, which takes about a second for 5 MB.
@@ -151,9 +194,9 @@ impl Runtime {
             Sha256::digest(&*read).into()
         };
         let mut origin = Origin::Compiled;
-        let key = Cache::key(&digest, self.compatibility());
+        let key = self.settings.cache_key(&digest);
         if let Some(cache) = &self.cache {
-            match cache.lookup(&self.engine, &key)? {
+            match cache.lookup(&self.engines, &key)? {
                 Found::Hit(code) => return Ok(self.program(code, Origin::Cached)),
                 Found::Absent => {}
                 Found::Refused(reason) => {
@@ -171,40 +214,59 @@ impl Runtime {
             return Err(LoadError::Digest { expected: hex::encode(digest), actual: hex::encode(actual) });
         }
         let kind = module::kind(&bytes)?;
+        let code = self.build(kind, &bytes, &key, compiling)?;
+        Ok(self.program(code, origin))
+    }
+
+    #[cfg(not(feature = "compiler"))]
+    fn build(&self, _: Kind, _: &[u8], _: &str, _: &mut dyn FnMut(u64)) -> Result<Code, LoadError> {
+        Err(LoadError::NoCompiler { machine: self.settings.machine.name() })
+    }
+
+    /// Compiles a program, and keeps its code.
+    #[cfg(feature = "compiler")]
+    fn build(
+        &self,
+        kind: Kind,
+        bytes: &[u8],
+        key: &str,
+        compiling: &mut dyn FnMut(u64),
+    ) -> Result<Code, LoadError> {
         compiling(bytes.len() as u64);
-        let code = match kind {
-            Kind::CoreP1 => Module::from_binary(&self.engine, &bytes).map(Code::Core),
-            Kind::ComponentP2 => Component::from_binary(&self.engine, &bytes).map(Code::Component),
-        }
-        .map_err(LoadError::Compile)?;
+        let code = self.compile(kind, bytes)?;
         if let Some(cache) = &self.cache {
             let native = match &code {
                 Code::Core(module) => module.serialize(),
                 Code::Component(component) => component.serialize(),
             };
-            cache.store(&key, kind, &native.map_err(LoadError::Compile)?)?;
+            cache.store(key, code.shape(&self.engines), &native.map_err(LoadError::Compile)?)?;
         }
-        Ok(self.program(code, origin))
+        Ok(code)
     }
 
-    /// The name under which the code of a module with this SHA-256 is kept, see [`CompiledCode`](crate::CompiledCode).
-    pub fn cache_key(&self, digest: &[u8; 32]) -> String {
-        Cache::key(digest, self.compatibility())
+    #[cfg(feature = "compiler")]
+    fn compile(&self, kind: Kind, bytes: &[u8]) -> Result<Code, LoadError> {
+        if kind == Kind::CoreP1 {
+            return Module::from_binary(self.engines.single(), bytes)
+                .map(Code::Core)
+                .map_err(LoadError::Compile);
+        }
+        // What cannot be described does not compile either, and compiling says it better.
+        let serves = inspect(bytes).is_ok_and(|contents| contents.role == Role::Server);
+        let pooled = if serves { self.engines.pooled() } else { None };
+        if let Some(component) = pooled.and_then(|engine| Component::from_binary(engine, bytes).ok()) {
+            return Ok(Code::Component(component));
+        }
+        // It is no server, or has more memories or tables than fit into the pool, or is invalid.
+        Component::from_binary(self.engines.single(), bytes).map(Code::Component).map_err(LoadError::Compile)
     }
 
     fn program(&self, code: Code, origin: Origin) -> Program {
-        Program { engine: self.engine.clone(), code, origin, linked: OnceLock::new() }
-    }
-
-    /// A number for everything wasmtime says its code depends on. A collision is harmless: loading checks again.
-    fn compatibility(&self) -> u64 {
-        let mut hasher = std::hash::DefaultHasher::new();
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        hasher.finish()
+        Program { engines: self.engines.clone(), code, origin, linked: OnceLock::new() }
     }
 
     fn read(&self, input: Input<'_>) -> Result<Vec<u8>, LoadError> {
-        let limit = self.max_module_bytes;
+        let limit = self.settings.max_module_bytes;
         let mut bytes = Vec::new();
         let read = match input {
             Input::Path(path) => {
@@ -223,7 +285,7 @@ impl Runtime {
 
 /// A program in memory, ready to run any number of times.
 pub struct Program {
-    engine: Engine,
+    engines: Engines,
     code: Code,
     origin: Origin,
     linked: OnceLock<Linked>,
@@ -259,7 +321,7 @@ impl Program {
                 module.imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()
             }
             Code::Component(component) => {
-                component.component_type().imports(&self.engine).map(|(name, _)| name.to_owned()).collect()
+                component.component_type().imports(self.engine()).map(|(name, _)| name.to_owned()).collect()
             }
         }
     }
@@ -271,7 +333,7 @@ impl Program {
             Code::Core(_) => Role::Library,
             Code::Component(component) => {
                 let ty = component.component_type();
-                let names: Vec<&str> = ty.exports(&self.engine).map(|(name, _)| name).collect();
+                let names: Vec<&str> = ty.exports(self.engine()).map(|(name, _)| name).collect();
                 link::role(&names.iter().copied())
             }
         }
@@ -288,15 +350,23 @@ impl Program {
 
     pub(crate) fn nothing_to_run(&self) -> LinkError {
         match &self.code {
-            Code::Component(component) => link::nothing_to_run(&self.engine, component),
+            Code::Component(component) => link::nothing_to_run(self.engine(), component),
             Code::Core(module) => link::entry(module, None)
                 .err()
                 .unwrap_or(LinkError::NoEntry { entry: "_start".to_owned(), exports: Vec::new() }),
         }
     }
 
+    /// The engine that its code belongs to.
     pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        match &self.code {
+            Code::Core(module) => module.engine(),
+            Code::Component(component) => component.engine(),
+        }
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     /// The program with its imports bound; bound once.
@@ -308,8 +378,8 @@ impl Program {
             return Ok(linked.clone());
         }
         let linked = match &self.code {
-            Code::Core(module) => link::core(&self.engine, module)?,
-            Code::Component(component) => link::component(&self.engine, component)?,
+            Code::Core(module) => link::core(&self.engines, module)?,
+            Code::Component(component) => link::component(self.engine(), component)?,
         };
         Ok(self.linked.get_or_init(|| linked).clone())
     }

@@ -6,7 +6,7 @@
 //! ```text
 //! Runtime::new(&Settings) -> load(&Source) -> Program -> run(Grants) | serve(Grants, Serving) -> Running -> wait() -> Exit
 //! ```
-//! The map: [`engine`](Runtime) configures wasmtime · `module` tells what bytes are, and refuses precompiled ones · [`inspect`]
+//! The map: [`engine`](Runtime) loads, `pool` configures wasmtime · `module` tells what bytes are, and refuses precompiled ones · [`inspect`]
 //! tells what a program imports and offers, without compiling it · `cache` keeps compiled code, and holds the crate's only `unsafe` · `link`
 //! gives a guest the interfaces it imports and names those nobody has · `wasi` makes a context from grants · `network` and `outgoing`
 //! hold its connections to them · `stdio` connects files as standard streams · `limits` and `control` meter memory and processor
@@ -27,6 +27,7 @@ mod link;
 mod module;
 mod network;
 mod outgoing;
+mod pool;
 mod run;
 mod sleep;
 mod stdio;
@@ -34,7 +35,7 @@ mod wasi;
 
 pub use cache::{CacheError, CodeUsage, CompiledCode, Refused};
 pub use control::{Account, Usage};
-pub use engine::{Input, LoadError, Origin, Program, Runtime, Settings, SetupError, Source};
+pub use engine::{Input, LoadError, Machine, Origin, Program, Runtime, Settings, SetupError, Source};
 pub use http::{ServeLimits, Serving};
 pub use inspect::{Contents, InspectError, Item, Need, inspect};
 pub use limits::Limits;
@@ -42,4 +43,4 @@ pub use link::{LinkError, Role};
 pub use module::{Kind, ModuleError, kind};
 pub use network::{Listen, Network, Target, TargetError};
 pub use run::{Exit, Interrupter, RunError, Running};
-pub use wasi::{GrantError, Grants, Preopen};
+pub use wasi::{Confine, GrantError, Grants, Preopen};

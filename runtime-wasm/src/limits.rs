@@ -110,11 +110,18 @@ pub(crate) struct Meter {
     memory: u64,
     elements: u64,
     pending: u64,
+    /// What was left when it was last looked at.
+    fuel: u64,
 }
 
 impl Meter {
     pub(crate) fn new(limits: Limits, ledger: Arc<Ledger>) -> Self {
-        Self { limits, ledger, memory: 0, elements: 0, pending: 0 }
+        Self { limits, ledger, memory: 0, elements: 0, pending: 0, fuel: 0 }
+    }
+
+    /// Notes how much fuel is left; how much was used since the last time.
+    pub(crate) fn burn_down_to(&mut self, left: u64) -> u64 {
+        std::mem::replace(&mut self.fuel, left).saturating_sub(left)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::control::{Account, Stop, Stopped};
 use crate::engine::Program;
 use crate::invoke;
 use crate::link::{Export, LinkError, Linked};
-use crate::wasi::{self, GrantError, Grants, Streams};
+use crate::wasi::{self, Confine, GrantError, Grants, Streams};
 
 /// How long an interrupted guest may stay in a system call before it is given up.
 const GRACE: Duration = Duration::from_millis(500);
@@ -189,7 +189,7 @@ impl Program {
             Linked::Core(pre) => {
                 let mut store = Store::new(self.engine(), wasi::p1(&grants, &streams, &account)?);
                 account.govern(&mut store, stop, false, |state| &mut state.meter).map_err(limit)?;
-                self.drive_core(store, pre, &grants, &streams.files, account.clone())
+                drive_core(store, pre, &grants, &streams.files, account.clone())
             }
             Linked::Component(pre, export) => {
                 let mut store = Store::new(self.engine(), wasi::p2(&grants, &streams, &account, true)?);
@@ -197,14 +197,15 @@ impl Program {
                 self.drive_component(store, pre, export, &grants, &streams.files, account.clone())?
             }
         };
+        let confine = grants.confine.clone();
         // What the guest does not hold closes now: a reader of its pipes must see the end when the guest ends.
         drop((grants, streams));
-        self.begin(shared, account, false, start)
+        self.begin(shared, account, confine, false, start)
     }
 
     /// What a run is charged to.
     pub(crate) fn account_of(&self, grants: &Grants) -> Account {
-        grants.account.clone().unwrap_or_else(|| Account::new(self.engine(), grants.limits))
+        grants.account.clone().unwrap_or_else(|| Account::new(self.engines(), grants.limits))
     }
 
     /// Starts the thread.
@@ -212,6 +213,7 @@ impl Program {
         &self,
         shared: Pending,
         account: Account,
+        confine: Option<Confine>,
         serves: bool,
         start: Start,
     ) -> Result<Running, RunError> {
@@ -221,6 +223,10 @@ impl Program {
         std::thread::Builder::new()
             .name("wasm".to_owned())
             .spawn(move || {
+                if let Some(Err(error)) = confine.map(|confine| confine.confine()) {
+                    shared.finish(Exit::Failed { message: format!("confining the guest's thread: {error}") });
+                    return;
+                }
                 let exit = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| start(&shared)));
                 shared.finish(exit.unwrap_or_else(|_| Exit::Failed {
                     message: "the sandbox panicked, which is a bug of the host".to_owned(),
@@ -228,32 +234,6 @@ impl Program {
             })
             .map_err(RunError::Thread)?;
         Ok(Running { done, interrupter })
-    }
-
-    #[expect(clippy::unused_self, reason = "its twin needs it")]
-    fn drive_core(
-        &self,
-        mut store: Store<wasi::P1>,
-        pre: wasmtime::InstancePre<wasi::P1>,
-        grants: &Grants,
-        stdio: &[Arc<File>; 3],
-        account: Account,
-    ) -> Start {
-        let (entry, args) = (grants.entry.clone(), parameters(grants));
-        let [_, stdout, stderr] = stdio.clone();
-        Box::new(move |shared| {
-            drive(shared, &account, &stderr, async move {
-                let instance = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                if let Some(entry) = entry {
-                    let results = invoke::core(&mut store, &instance, &entry, &args).await?;
-                    return Ok(say(&stdout, &results));
-                }
-                let entry =
-                    instance.get_typed_func::<(), ()>(&mut store, "_start").map_err(Failure::Instance)?;
-                entry.call_async(&mut store, ()).await.map_err(Failure::Guest)?;
-                Ok(0)
-            })
-        })
     }
 
     fn drive_component(
@@ -265,42 +245,94 @@ impl Program {
         stdio: &[Arc<File>; 3],
         account: Account,
     ) -> Result<Start, RunError> {
-        let [_, stdout, stderr] = stdio.clone();
-        if let Some(entry) = grants.entry.clone() {
-            let args = parameters(grants);
-            return Ok(Box::new(move |shared| {
-                let errors = Arc::clone(&stderr);
-                drive(shared, &account, &stderr, async move {
-                    let instance = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                    let (results, good) = invoke::component(&mut store, &instance, &entry, &args).await?;
-                    Ok(if good { say(&stdout, &results) } else { say(&errors, &results).max(1) })
-                })
-            }));
-        }
-        drop(stdout);
-        Ok(match export {
-            Export::Run2(pre) => Box::new(move |shared| {
-                drive(shared, &account, &stderr, async move {
-                    let command = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                    let result = command.wasi_cli_run().call_run(&mut store).await.map_err(Failure::Guest)?;
-                    Ok(i32::from(result.is_err()))
-                })
-            }),
-            Export::Run3(pre) => Box::new(move |shared| {
-                drive(shared, &account, &stderr, async move {
-                    let command = pre.instantiate_async(&mut store).await.map_err(Failure::Instance)?;
-                    let result = store
-                        .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
-                        .await
-                        .flatten()
-                        .map_err(Failure::Guest)?;
-                    Ok(i32::from(result.is_err()))
-                })
-            }),
+        let (entry, args) = (grants.entry.clone(), parameters(grants));
+        match export {
+            _ if entry.is_some() => {}
             Export::Serve2(_) | Export::Serve3(_) => return Err(RunError::Server),
             Export::Functions => return Err(self.nothing_to_run().into()),
-        })
+            Export::Run2(_) | Export::Run3(_) => {}
+        }
+        let [_, stdout, stderr] = stdio.clone();
+        Ok(Box::new(move |shared| {
+            let errors = Arc::clone(&stderr);
+            drive(shared, &account, &stderr, async {
+                let ended = match entry {
+                    Some(entry) => call(&mut store, &pre, &entry, &args, [&stdout, &errors]).await,
+                    None => begin(&mut store, export).await,
+                };
+                account.burnt(&mut store, |state| &mut state.meter);
+                ended
+            })
+        }))
     }
+}
+
+fn drive_core(
+    mut store: Store<wasi::P1>,
+    pre: wasmtime::InstancePre<wasi::P1>,
+    grants: &Grants,
+    stdio: &[Arc<File>; 3],
+    account: Account,
+) -> Start {
+    let (entry, args) = (grants.entry.clone(), parameters(grants));
+    let [_, stdout, stderr] = stdio.clone();
+    Box::new(move |shared| {
+        drive(shared, &account, &stderr, async {
+            let ended = begin_core(&mut store, &pre, entry.as_deref(), &args, &stdout).await;
+            account.burnt(&mut store, |state| &mut state.meter);
+            ended
+        })
+    })
+}
+
+async fn begin_core(
+    store: &mut Store<wasi::P1>,
+    pre: &wasmtime::InstancePre<wasi::P1>,
+    entry: Option<&str>,
+    args: &[String],
+    stdout: &File,
+) -> Result<i32, Failure> {
+    let instance = pre.instantiate_async(&mut *store).await.map_err(Failure::Instance)?;
+    if let Some(entry) = entry {
+        return Ok(say(stdout, &invoke::core(store, &instance, entry, args).await?));
+    }
+    let entry = instance.get_typed_func::<(), ()>(&mut *store, "_start").map_err(Failure::Instance)?;
+    entry.call_async(store, ()).await.map_err(Failure::Guest)?;
+    Ok(0)
+}
+
+/// Calls a function of a component by its name.
+async fn call(
+    store: &mut Store<wasi::P2>,
+    pre: &wasmtime::component::InstancePre<wasi::P2>,
+    entry: &str,
+    args: &[String],
+    [stdout, stderr]: [&File; 2],
+) -> Result<i32, Failure> {
+    let instance = pre.instantiate_async(&mut *store).await.map_err(Failure::Instance)?;
+    let (results, good) = invoke::component(store, &instance, entry, args).await?;
+    Ok(if good { say(stdout, &results) } else { say(stderr, &results).max(1) })
+}
+
+/// Runs a component that begins and ends.
+async fn begin(store: &mut Store<wasi::P2>, export: Export) -> Result<i32, Failure> {
+    let result = match export {
+        Export::Run2(pre) => {
+            let command = pre.instantiate_async(&mut *store).await.map_err(Failure::Instance)?;
+            command.wasi_cli_run().call_run(store).await.map_err(Failure::Guest)?
+        }
+        Export::Run3(pre) => {
+            let command = pre.instantiate_async(&mut *store).await.map_err(Failure::Instance)?;
+            store
+                .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                .await
+                .flatten()
+                .map_err(Failure::Guest)?
+        }
+        // Seen to before the thread was started.
+        Export::Serve2(_) | Export::Serve3(_) | Export::Functions => Err(()),
+    };
+    Ok(i32::from(result.is_err()))
 }
 
 /// A run that has not begun.

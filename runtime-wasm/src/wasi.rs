@@ -16,7 +16,6 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wasmtime::Engine;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -27,6 +26,7 @@ use crate::limits::{Limits, Meter};
 use crate::module::Kind;
 use crate::network::Network;
 use crate::outgoing::Requests;
+use crate::pool::Engines;
 use crate::stdio::{Broken, Stdio};
 
 /// A directory of the host, handed to the guest.
@@ -38,6 +38,27 @@ pub struct Preopen {
     pub guest: String,
     /// Whether the guest may only read.
     pub read_only: bool,
+}
+
+/// What a caller does to the thread of a guest before any of the guest's code runs there: threads that it starts inherit it.
+#[derive(Clone)]
+pub struct Confine(Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>);
+
+impl Confine {
+    /// Does this.
+    pub fn new(confine: impl Fn() -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(confine))
+    }
+
+    pub(crate) fn confine(&self) -> std::io::Result<()> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Confine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Confine")
+    }
 }
 
 /// Everything one run may touch.
@@ -67,6 +88,8 @@ pub struct Grants {
     pub limits: Limits,
     /// What this run shares with others; one of its own when absent.
     pub account: Option<Account>,
+    /// A second wall, of the caller's.
+    pub confine: Option<Confine>,
 }
 
 impl Grants {
@@ -85,6 +108,7 @@ impl Grants {
             network: Network::default(),
             limits: Limits::default(),
             account: None,
+            confine: None,
         }
     }
 }
@@ -125,8 +149,8 @@ pub(crate) struct P1 {
 
 impl P1 {
     /// A state that grants nothing, for looking into a linker.
-    pub(crate) fn empty(engine: &Engine) -> Self {
-        let meter = Account::new(engine, Limits::default()).meter();
+    pub(crate) fn empty(engines: &Engines) -> Self {
+        let meter = Account::new(engines, Limits::default()).meter();
         Self { wasi: WasiCtxBuilder::new().build_p1(), meter }
     }
 }

@@ -25,6 +25,10 @@ const COLUMNS: Columns = Columns {
         ("NetIO", "NET I/O"),
         ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
+        // Counted by Wasm containers alone: what a server answered, and what `--fuel` bounds.
+        ("Requests", "REQUESTS"),
+        ("Failures", "FAILURES"),
+        ("Fuel", "FUEL"),
     ],
     shown: &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"],
     quiet: "ID",
@@ -136,12 +140,20 @@ impl Stats {
             "NetIO": format!("{} / {}", human::size(received, 3), human::size(sent, 3)),
             "BlockIO": format!("{} / {}", human::size(counters.block_read, 3), human::size(counters.block_write, 3)),
             "PIDs": counters.pids.to_string(),
+            "Requests": counted(counters.requests.map(|(all, _)| all)),
+            "Failures": counted(counters.requests.map(|(_, failed)| failed)),
+            "Fuel": counted(counters.fuel),
         });
         Row {
             fields: fields.as_object().cloned().unwrap_or_default(),
             labels: container.config.labels.clone(),
         }
     }
+}
+
+/// A number, where somebody counts.
+fn counted(number: Option<u64>) -> String {
+    number.map_or_else(|| "--".to_owned(), |number| number.to_string())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]

@@ -28,6 +28,7 @@
 //! [wasm]
 //! memory-mib = 4096                     # most linear memory of a module
 //! cache = "10GB"                        # most that compiled modules take: those used longest ago go first
+//! target = "native"                     # what they are compiled for; "pulley64" is an interpreter, where there is no compiler
 //! [runtimes.crun-debug]                 # for `--runtime crun-debug`
 //! path = "/usr/bin/crun"
 //! args = ["--debug"]                    # in front of every command
@@ -179,6 +180,19 @@ pub struct WasmConfig {
     /// Most bytes that compiled modules take.
     #[serde(deserialize_with = "size")]
     pub cache: Option<u64>,
+    /// What modules are compiled for.
+    pub target: WasmTarget,
+}
+
+/// What Wasm modules are compiled for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WasmTarget {
+    /// The host's processor.
+    #[default]
+    Native,
+    /// wasmtime's interpreter.
+    Pulley64,
 }
 
 /// An installed OCI runtime.
@@ -222,7 +236,7 @@ impl Default for PushConfig {
 
 impl Default for WasmConfig {
     fn default() -> Self {
-        Self { memory_mib: 4096, cache: Some(10_000_000_000) }
+        Self { memory_mib: 4096, cache: Some(10_000_000_000), target: WasmTarget::Native }
     }
 }
 
@@ -404,13 +418,13 @@ mod tests {
         assert_eq!(parse("").unwrap(), Config::default());
         let config = parse(
             "[aliases]\nx = \"quay.io/a/x:1\"\n[registries.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\", \"[::1]:5000\"]\n\
-             [registries.\"r.lan\"]\ninsecure = true\nca-file = \"/ca\"\n[pull]\nparallel = 8\nbandwidth = \"2MiB\"\n[push]\nbandwidth = 1000\n[wasm]\nmemory-mib = 64\ncache = \"1GB\"\n",
+             [registries.\"r.lan\"]\ninsecure = true\nca-file = \"/ca\"\n[pull]\nparallel = 8\nbandwidth = \"2MiB\"\n[push]\nbandwidth = 1000\n[wasm]\nmemory-mib = 64\ncache = \"1GB\"\ntarget = \"pulley64\"\n",
         )
         .unwrap();
         assert_eq!(config.registries["docker.io"].mirrors.len(), 2);
         assert_eq!((config.pull.bandwidth, config.push.bandwidth), (Some(2 << 20), Some(1000)));
         assert_eq!((config.pull.parallel, config.wasm.memory_mib), (8, 64));
-        assert_eq!(config.wasm.cache, Some(1_000_000_000));
+        assert_eq!((config.wasm.cache, config.wasm.target), (Some(1_000_000_000), WasmTarget::Pulley64));
         for (text, full) in [
             ("x", "quay.io/a/x:1"),
             ("x:2", "quay.io/a/x:2"),

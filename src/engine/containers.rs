@@ -178,6 +178,7 @@ impl Engine {
             exe,
             cache: self.root.join("cache"),
             guest_memory: Some(self.guest_memory()),
+            interpreted: self.interpreted(),
             own_process: false,
             scratch: self.run_dir(&container.id),
             group_parent: container.host.cgroup_parent.clone(),

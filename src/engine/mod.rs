@@ -188,6 +188,11 @@ impl Engine {
         self.config.wasm.memory_mib << 20
     }
 
+    /// Whether sandboxed guests are interpreted, by the configuration.
+    fn interpreted(&self) -> bool {
+        self.config.wasm.target == crate::config::WasmTarget::Pulley64
+    }
+
     /// A container's run directory: its lock, its supervisor's endpoint and complaints.
     fn run_dir(&self, id: &ContainerId) -> PathBuf {
         run_dir(&self.run_root, id)

@@ -163,6 +163,7 @@ impl Engine {
             joins,
             window,
             guest_memory: Some(self.guest_memory()),
+            interpreted: self.interpreted(),
             attach,
         };
         drop(claim);

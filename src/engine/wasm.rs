@@ -7,7 +7,7 @@ use cap_std::fs::Dir;
 
 use super::progress::{Phase, Progress};
 use super::{Engine, EngineError};
-use crate::executor::wasm::{self, CodeUsage, Contents, Programs};
+use crate::executor::wasm::{self, Caches, CodeUsage, Contents, Programs};
 use crate::model::{Image, Kind as _, Packaging, chain};
 
 /// A program larger than this is not described.
@@ -76,8 +76,8 @@ impl Engine {
         }
     }
 
-    fn caches(&self) -> std::path::PathBuf {
-        self.root.join("cache")
+    fn caches(&self) -> Caches {
+        Caches { dir: self.root.join("cache"), interpreted: self.interpreted() }
     }
 
     /// What compiled modules take; what cannot be read counts as nothing.

@@ -496,6 +496,7 @@ mod tests {
                 exe: "umiak".into(),
                 cache: "cache".into(),
                 guest_memory: None,
+                interpreted: false,
                 own_process: false,
                 scratch: "scratch".into(),
                 group_parent: String::new(),

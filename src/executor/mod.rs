@@ -40,7 +40,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::model::Root;
 use crate::model::{
-    ContainerId, ErrorKind, HostConfig, Kind, OciRuntime, Packaging, Platform, Propagation, Resources,
+    ContainerId, ErrorKind, HostConfig, Kind, OciRuntime, Packaging, Platform, Propagation, PublishedPort,
+    Resources,
 };
 pub use select::{SelectError, default_platforms, entries, select, select_installed};
 
@@ -246,6 +247,8 @@ pub struct Settings {
     pub cache: PathBuf,
     /// Bytes of memory that a sandbox of our own gives a guest at the most; `None` for the sandbox's default.
     pub guest_memory: Option<u64>,
+    /// Whether a sandbox of our own interprets its guests, for whom nothing is compiled for the processor.
+    pub interpreted: bool,
     /// This process is a container's own, and may give up for good what it needs no more.
     pub own_process: bool,
     /// The container's own directory ([`Create::scratch`]), which may be gone when a task is swept.
@@ -416,6 +419,10 @@ pub trait Task: Debug + Send + Sync {
     fn network_pid(&self) -> Option<u32> {
         Some(self.pid())
     }
+    /// Ports of the host that it listens on itself; none where a network leads to it.
+    fn published(&self) -> Vec<PublishedPort> {
+        Vec::new()
+    }
     /// Runs the program. An error says whether it was found and executable.
     async fn start(&self) -> Result<(), ExecError>;
     /// Waits for the end; any number of waiters, none misses it.
@@ -519,6 +526,12 @@ pub struct Stats {
     pub block_write: u64,
     /// By network interface: bytes received and sent.
     pub networks: std::collections::BTreeMap<String, (u64, u64)>,
+    /// Requests that a server answered, and how many of them with a status of 500 and above; `None` where nobody counts them.
+    #[serde(default)]
+    pub requests: Option<(u64, u64)>,
+    /// Instructions that were used up, in the units of `--fuel`; `None` where they are not counted.
+    #[serde(default)]
+    pub fuel: Option<u64>,
 }
 
 /// The host's end of a container's terminal.

@@ -293,9 +293,10 @@ impl Database {
         }
     }
 
-    /// Records that ports of the host lead to a container: all, or none of them.
+    /// Records that these ports of the host lead to a container, and no others: all, or none of them.
     pub fn publish(&self, container: &ContainerId, wanted: &[PublishedPort]) -> Result<(), StateError> {
         self.write("publish a container's ports", Durable::Process, |t| {
+            t.prepare_cached("DELETE FROM ports WHERE container = ?1")?.execute([container.as_str()])?;
             for port in wanted {
                 let same = ports(
                     t,

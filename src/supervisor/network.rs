@@ -28,8 +28,9 @@ pub(super) struct Networking {
     names: Names,
     /// What passes on what arrives at the ports; each holds its socket.
     proxies: Vec<Proxy>,
-    /// An ordinary user's container: what passes the host's network on, its ports, and what holds them until it does.
+    /// An ordinary user's container: what passes the host's network on, and what holds its ports until it does.
     pasta: Option<Pasta>,
+    /// The ports of the host that lead to it otherwise than by a bridge: through that, or because it listens itself.
     published: Vec<PublishedPort>,
     held: Vec<Held>,
     attached: bool,
@@ -137,6 +138,19 @@ impl Networking {
         self.names.connected(&self.connected, pid)
     }
 
+    /// It listens on ports of the host itself.
+    pub(super) fn listens(
+        &mut self,
+        database: &Database,
+        ports: Vec<PublishedPort>,
+    ) -> Result<(), ExecError> {
+        if ports != self.published && self.container.host.network != NetworkMode::Pasta {
+            database.publish(&self.container.id, &ports).map_err(|error| failed(error.into()))?;
+            self.published = ports;
+        }
+        Ok(())
+    }
+
     /// Tells it of its names and addresses after a change.
     pub(super) fn renamed(&mut self, pid: u32) -> Result<(), ExecError> {
         self.names.changed(&self.connected, pid)
@@ -209,7 +223,7 @@ impl Networking {
         self.ended().await;
         self.lingering = None;
         self.clear();
-        if self.attached
+        if (self.attached || !self.published.is_empty())
             && let Err(error) = database.release_addresses(&self.container.id)
         {
             tracing::error!(error = chain(&error), "giving the container's addresses back");

@@ -43,6 +43,8 @@ pub struct Launch {
     pub window: Option<WindowSize>,
     /// Bytes of memory of a sandboxed guest, by the configuration.
     pub guest_memory: Option<u64>,
+    /// Whether a sandboxed guest is interpreted, by the configuration.
+    pub interpreted: bool,
     /// Whether the client that launches wants the output.
     pub attach: bool,
 }

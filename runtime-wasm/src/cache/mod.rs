@@ -10,6 +10,9 @@
 //! refused, reported, and built again. **Not covered:** our own user and root, who can do anything to this process anyway; therefore the
 //! digest is a plain one, a key would lie next to what it locks. On Windows the directory's access list is the caller's (a user profile's is right).
 //!
+//! **Code from elsewhere.** A build without a compiler runs what another build compiled into a cache that was copied here, by somebody who
+//! may write where only we may: then the stamp's digest decides, once, as for a restored backup. Nothing of an image gets here.
+//!
 //! The stamp is the commit: code without one is absent. Both are written to a temporary name, synced and renamed. When a stamp was
 //! last changed tells when its code was last used ([`room`]); the code's own times must not change.
 
@@ -23,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use crate::module::Kind;
+use crate::pool::Engines;
 
 #[cfg(not(unix))]
 mod other;
@@ -38,7 +41,7 @@ use unix as owner;
 pub use room::{CodeUsage, CompiledCode};
 
 /// Changes whenever what is compiled, or how the engine is configured, changes.
-const FORMAT: &str = "runtime-wasm 1";
+const FORMAT: &str = "runtime-wasm 3";
 
 /// Why a cached file was not used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -100,6 +103,28 @@ pub(crate) enum Code {
     Component(Component),
 }
 
+/// What code is, as far as loading it needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Core,
+    Component,
+    /// A component that was compiled for the pool of servers, and fits into it.
+    Server,
+}
+
+#[cfg(feature = "compiler")]
+impl Code {
+    pub(crate) fn shape(&self, engines: &Engines) -> Shape {
+        match self {
+            Self::Core(_) => Shape::Core,
+            Self::Component(component) if Engine::same(component.engine(), engines.single()) => {
+                Shape::Component
+            }
+            Self::Component(_) => Shape::Server,
+        }
+    }
+}
+
 /// What a look into the cache found.
 pub(crate) enum Found {
     Hit(Code),
@@ -130,16 +155,16 @@ impl Cache {
         Ok(Self { dir: Dir::from_std_file(dir), path: path.to_owned() })
     }
 
-    /// The name under which a module's code is kept; `compatibility` is what wasmtime says its code depends on.
-    pub(crate) fn key(digest: &[u8; 32], compatibility: u64) -> String {
+    /// The name under which a module's code is kept. What else the code depends on (wasmtime's version, the processor's abilities) is
+    /// written in it and checked when it is loaded, so that code which does not fit is built again.
+    pub(crate) fn key(digest: &[u8; 32], machine: &str, fuel: bool) -> String {
         let mut hash = Sha256::new();
-        hash.update(FORMAT);
-        hash.update(compatibility.to_le_bytes());
+        hash.update(format!("{FORMAT}\0{machine}\0{fuel}\0"));
         hash.update(digest);
         hex::encode(hash.finalize())
     }
 
-    pub(crate) fn lookup(&self, engine: &Engine, key: &str) -> Result<Found, CacheError> {
+    pub(crate) fn lookup(&self, engines: &Engines, key: &str) -> Result<Found, CacheError> {
         let Some(mut stamp_file) = self.open_file(&format!("{key}.stamp"))? else { return Ok(Found::Absent) };
         let code_name = format!("{key}.cwasm");
         let Some(file) = self.open_file(&code_name)? else { return Ok(Found::Absent) };
@@ -165,7 +190,7 @@ impl Cache {
             }
             self.replace(&format!("{key}.stamp"), Stamp { identity, ..stamp }.text().as_bytes())?;
         }
-        Ok(match deserialize(engine, stamp.kind, &owner::map_path(&file, &self.path.join(&code_name))) {
+        Ok(match deserialize(engines, stamp.shape, &owner::map_path(&file, &self.path.join(&code_name))) {
             Ok(code) => {
                 room::used(stamp_file);
                 Found::Hit(code)
@@ -175,7 +200,8 @@ impl Cache {
     }
 
     /// Keeps code that was just compiled.
-    pub(crate) fn store(&self, key: &str, kind: Kind, code: &[u8]) -> Result<(), CacheError> {
+    #[cfg(feature = "compiler")]
+    pub(crate) fn store(&self, key: &str, shape: Shape, code: &[u8]) -> Result<(), CacheError> {
         let name = format!("{key}.cwasm");
         self.replace(&name, code)?;
         let meta = match self.open_file(&name)? {
@@ -183,7 +209,7 @@ impl Cache {
             // Removed by somebody in the meantime: then there is nothing to stamp.
             None => return Ok(()),
         };
-        let stamp = Stamp { kind, digest: Sha256::digest(code).into(), identity: owner::identity(&meta) };
+        let stamp = Stamp { shape, digest: Sha256::digest(code).into(), identity: owner::identity(&meta) };
         self.replace(&format!("{key}.stamp"), stamp.text().as_bytes())
     }
 
@@ -232,18 +258,19 @@ impl Cache {
 /// What is known of a stored file.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
-    kind: Kind,
+    shape: Shape,
     digest: [u8; 32],
     identity: Identity,
 }
 
 impl Stamp {
     fn text(&self) -> String {
-        let kind = match self.kind {
-            Kind::CoreP1 => "core",
-            Kind::ComponentP2 => "component",
+        let shape = match self.shape {
+            Shape::Core => "core",
+            Shape::Component => "component",
+            Shape::Server => "server",
         };
-        let mut text = format!("{FORMAT}\n{kind}\n{}\n", hex::encode(self.digest));
+        let mut text = format!("{FORMAT}\n{shape}\n{}\n", hex::encode(self.digest));
         for number in self.identity {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{number}");
@@ -256,9 +283,10 @@ impl Stamp {
         if lines.next()? != FORMAT {
             return None;
         }
-        let kind = match lines.next()? {
-            "core" => Kind::CoreP1,
-            "component" => Kind::ComponentP2,
+        let shape = match lines.next()? {
+            "core" => Shape::Core,
+            "component" => Shape::Component,
+            "server" => Shape::Server,
             _ => return None,
         };
         let mut digest = [0; 32];
@@ -267,7 +295,7 @@ impl Stamp {
         for number in &mut identity {
             *number = lines.next()?.parse().ok()?;
         }
-        lines.next().is_none().then_some(Self { kind, digest, identity })
+        lines.next().is_none().then_some(Self { shape, digest, identity })
     }
 }
 
@@ -284,13 +312,16 @@ fn digest_of(mut file: &std::fs::File) -> io::Result<[u8; 32]> {
 
 /// Maps a verified file.
 #[expect(unsafe_code, reason = "precompiled code is trusted by nature; there is no safe way to load it")]
-fn deserialize(engine: &Engine, kind: Kind, path: &Path) -> wasmtime::Result<Code> {
+fn deserialize(engines: &Engines, shape: Shape, path: &Path) -> wasmtime::Result<Code> {
     // SAFETY: the bytes came from this crate's own compilation: `Cache::lookup` checked that nobody else can have written the file,
     // and that it is unchanged since it was stored. `path` names the very file that was checked, or one in a directory only we can write.
     unsafe {
-        match kind {
-            Kind::CoreP1 => Module::deserialize_file(engine, path).map(Code::Core),
-            Kind::ComponentP2 => Component::deserialize_file(engine, path).map(Code::Component),
+        let component = |engine| Component::deserialize_file(engine, path).map(Code::Component);
+        match shape {
+            Shape::Core => Module::deserialize_file(engines.single(), path).map(Code::Core),
+            Shape::Component => component(engines.single()),
+            // The pool may have been larger when it was compiled.
+            Shape::Server => component(engines.pooled().unwrap_or_else(|| engines.single())),
         }
     }
 }
@@ -301,14 +332,14 @@ mod tests {
 
     #[test]
     fn a_stamp_survives_writing_and_nothing_else_parses() {
-        let stamp = Stamp { kind: Kind::ComponentP2, digest: [7; 32], identity: [1, 2, 3, 4, u64::MAX] };
+        let stamp = Stamp { shape: Shape::Server, digest: [7; 32], identity: [1, 2, 3, 4, u64::MAX] };
         let text = stamp.text();
         assert_eq!(Stamp::parse(&text), Some(stamp));
         for bad in [
             "",
             "runtime-wasm 0\n",
             &text[..text.len() - 22],
-            &text.replace("component", "x"),
+            &text.replace("server", "x"),
             &format!("{text}1\n"),
         ] {
             assert_eq!(Stamp::parse(bad), None, "{bad:?}");

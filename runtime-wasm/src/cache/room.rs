@@ -79,7 +79,7 @@ impl CompiledCode {
         Ok(freed)
     }
 
-    /// Removes everything whose [key](crate::Runtime::cache_key) is not wanted; tells how many bytes went.
+    /// Removes everything whose [key](crate::Settings::cache_key) is not wanted; tells how many bytes went.
     pub fn retain(&self, wanted: impl Fn(&str) -> bool) -> Result<u64, CacheError> {
         let mut freed = 0;
         for entry in self.entries()?.into_iter().filter(|entry| !wanted(&entry.key)) {
@@ -137,9 +137,9 @@ mod tests {
         runtime.load(&source, &mut |_| {}).unwrap().origin().clone()
     }
 
-    fn key(runtime: &Runtime, text: &str) -> String {
+    fn key(text: &str) -> String {
         use sha2::Digest as _;
-        runtime.cache_key(&sha2::Sha256::digest(wat::parse_str(text).unwrap()).into())
+        Settings::default().cache_key(&sha2::Sha256::digest(wat::parse_str(text).unwrap()).into())
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(all.entries, 3);
         // The first two were used long ago, and the first was used again since.
         for (program, hours) in programs.iter().zip([50, 40, 30]) {
-            let stamp = path.join(format!("{}.stamp", key(&runtime, program)));
+            let stamp = path.join(format!("{}.stamp", key(program)));
             let time = SystemTime::now() - Duration::from_hours(hours);
             std::fs::File::open(stamp).unwrap().set_modified(time).unwrap();
         }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(load(&runtime, programs[0]), Origin::Cached);
         assert_eq!(load(&runtime, programs[2]), Origin::Cached);
         assert_eq!(load(&runtime, programs[1]), Origin::Compiled);
-        let kept = key(&runtime, programs[1]);
+        let kept = key(programs[1]);
         assert!(code.retain(|key| key == kept).unwrap() > 0);
         assert_eq!(load(&runtime, programs[1]), Origin::Cached);
         assert_eq!(code.usage().unwrap().entries, 1);
@@ -177,8 +177,8 @@ mod tests {
         code.trim(0).unwrap();
         assert_eq!(code.usage().unwrap(), CodeUsage::default());
         let cache = Cache::open(&path).unwrap();
-        let engine = wasmtime::Engine::default();
-        assert!(matches!(cache.lookup(&engine, &kept).unwrap(), Found::Absent));
+        let engines = crate::pool::Engines::new(&Settings::default()).unwrap();
+        assert!(matches!(cache.lookup(&engines, &kept).unwrap(), Found::Absent));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The access log: one line a request on the program's standard output, in the common log format with the time it took.
 //!
-//! A thread writes, so that a reader who lets the pipe fill holds up no request. When it falls too far behind, lines are counted
-//! instead of kept, and the number is written when it goes on.
+//! A thread writes, so that a reader who lets the pipe fill holds up no request. It looks a few times a hundredth of a second and writes
+//! what has gathered: being woken for each line would cost more than the line. When it falls too far behind, lines are counted instead
+//! of kept, and the number is written when it goes on.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -13,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::Request;
@@ -22,6 +23,10 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
+/// For how long they gather.
+const GATHER: Duration = Duration::from_millis(4);
+/// Bytes of one write.
+const FULL: usize = 32 << 10;
 
 enum Line {
     Request(Box<(Entry, u64, u128)>),
@@ -75,9 +80,11 @@ impl Access {
 fn write(queue: &Receiver<Line>, mut out: &File, mut errors: &File, lost: &AtomicU64) {
     let mut text = String::new();
     while let Ok(first) = queue.recv() {
+        if matches!(first, Line::Request(_)) {
+            std::thread::sleep(GATHER);
+        }
         let mut next = Some(first);
         let mut end = false;
-        // What has gathered meanwhile is one write.
         while let Some(line) = next {
             match line {
                 Line::Request(request) => {
@@ -91,7 +98,7 @@ fn write(queue: &Receiver<Line>, mut out: &File, mut errors: &File, lost: &Atomi
                 }
                 Line::End => end = true,
             }
-            next = if text.len() < 3000 { queue.try_recv().ok() } else { None };
+            next = if text.len() < FULL { queue.try_recv().ok() } else { None };
         }
         let missed = lost.swap(0, Ordering::Relaxed);
         if missed > 0 {

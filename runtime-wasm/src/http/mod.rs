@@ -124,7 +124,14 @@ impl Program {
         // What cannot be granted to one instance can be granted to none: it is said now.
         drop(instances.state()?);
         let (listeners, charged) = (serving.listeners, account.clone());
-        self.begin(shared, account, true, Box::new(move |shared| run(shared, instances, listeners, charged)))
+        let confine = instances.grants.confine.clone();
+        self.begin(
+            shared,
+            account,
+            confine,
+            true,
+            Box::new(move |shared| run(shared, instances, listeners, charged)),
+        )
     }
 }
 

@@ -65,7 +65,12 @@ impl HandlerState for Instances {
                 limits: self.limits,
                 set: None,
             },
-            state: Worker { limits: self.limits, access: self.access.clone(), _ticks: ticks },
+            state: Worker {
+                limits: self.limits,
+                access: self.access.clone(),
+                account: self.account.clone(),
+                _ticks: ticks,
+            },
         })
     }
 }
@@ -98,6 +103,7 @@ impl WorkerExpiration for Expiration {
 pub(super) struct Worker {
     limits: ServeLimits,
     access: Access,
+    account: Account,
     _ticks: Ticks,
 }
 
@@ -124,7 +130,8 @@ impl WorkerState for Worker {
         Box::pin(tokio::time::sleep(self.limits.answer_time))
     }
 
-    fn drop(&self, store: Store<P2>, result: Result<(), wasmtime::Error>) {
+    fn drop(&self, mut store: Store<P2>, result: Result<(), wasmtime::Error>) {
+        self.account.burnt(&mut store, |state| &mut state.meter);
         drop(store);
         if let Err(error) = result
             && error.downcast_ref::<Stopped>().is_none()

@@ -17,6 +17,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http2, p3 as http3};
 
+use crate::pool::Engines;
 use crate::sleep;
 use crate::wasi::{P1, P2};
 pub(crate) use interfaces::provider;
@@ -111,7 +112,8 @@ fn some<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 /// Binds a core module to WASI p1.
-pub(crate) fn core(engine: &Engine, module: &Module) -> Result<Linked, LinkError> {
+pub(crate) fn core(engines: &Engines, module: &Module) -> Result<Linked, LinkError> {
+    let engine = engines.single();
     let mut linker = wasmtime::Linker::<P1>::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut P1| &mut state.wasi)
         .map_err(LinkError::Mismatch)?;
@@ -134,7 +136,7 @@ pub(crate) fn core(engine: &Engine, module: &Module) -> Result<Linked, LinkError
     match linker.instantiate_pre(module) {
         Ok(pre) => Ok(Linked::Core(pre)),
         Err(error) => {
-            let mut store = wasmtime::Store::new(engine, P1::empty(engine));
+            let mut store = wasmtime::Store::new(engine, P1::empty(engines));
             let names: Vec<String> = module
                 .imports()
                 .filter(|import| linker.get(&mut store, import.module(), import.name()).is_err())

@@ -16,6 +16,7 @@ use crate::model::{
     Container, ExecutorChoice, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount,
     MountSource, NamespaceMode, NetworkMode, Propagation, RestartPolicy, UserNamespace,
 };
+use crate::network::wanted_ports;
 
 /// What docker hides and protects of `/proc` and `/sys`.
 const MASKED: [&str; 12] = [
@@ -95,7 +96,7 @@ fn grants(container: &Container) -> Value {
     let everywhere = matches!(host.network, NetworkMode::Host | NetworkMode::Named(_));
     let connect =
         if everywhere && host.allow_net.is_empty() { vec!["*".to_owned()] } else { host.allow_net.clone() };
-    let listen: Vec<_> = host.ports.iter().map(|port| json!(port.container)).collect();
+    let listen: Vec<_> = wanted_ports(container).iter().map(|port| json!(port.container)).collect();
     json!({
         "Directories": std::iter::once(root).chain(mounts).collect::<Vec<_>>(),
         "Environment": container.config.env.len(),

@@ -165,6 +165,9 @@ pub(in crate::executor) fn stats(group: &str, first: u32) -> Result<Stats, ExecE
         block_read: used.read,
         block_write: used.written,
         networks: networks(&std::fs::read_to_string(format!("/proc/{first}/net/dev")).unwrap_or_default()),
+        // What only a sandbox counts.
+        requests: None,
+        fuel: None,
     })
 }
 

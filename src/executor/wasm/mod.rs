@@ -45,7 +45,6 @@ mod terminal;
 mod terminal;
 mod usage;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -55,10 +54,9 @@ use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Task, Want, W
 use crate::model::{ContainerId, ErrorKind, Packaging};
 pub use runtime_wasm::{Contents, Item, Kind, Need, Role, Target, inspect};
 
-pub use compiled::{Programs, keep_only, prepare, trim, usage};
+pub use compiled::{Caches, Programs, keep_only, prepare, trim, usage};
 pub use runtime_wasm::CodeUsage;
 
-use memo::Memo;
 use place::Place;
 use program::Loader;
 use root::RootDir;
@@ -76,9 +74,10 @@ pub const ENTRY: Entry = Entry {
 };
 
 /// Which wishes have a meaning in a sandbox.
-const CAN: [Want; 12] = [
+const CAN: [Want; 13] = [
     Want::HostNetwork,
     Want::Publish,
+    Want::PublishAll,
     Want::Destinations,
     Want::Fuel,
     Want::Memory,
@@ -103,7 +102,7 @@ fn admit(workload: &Workload) -> Result<(), Refusal> {
 }
 
 fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
-    let loader = Arc::new(loader(&settings.cache, false)?);
+    let loader = Arc::new(loader(&Caches::of(settings), false)?);
     Ok(Box::new(Wasm {
         loader,
         settings: settings.clone(),
@@ -112,21 +111,16 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
     }))
 }
 
-/// What compiles, with the directory for what is kept; `fuel`: code that counts its instructions.
-fn loader(cache: &Path, fuel: bool) -> Result<Loader, ExecError> {
-    let runtime = Runtime::new(&runtime_wasm::Settings {
-        cache_dir: Some(compiled::dir(cache)),
-        fuel,
-        ..runtime_wasm::Settings::default()
-    })
-    .map_err(|error| {
+/// What compiles; `fuel`: code that counts its instructions.
+fn loader(caches: &Caches, fuel: bool) -> Result<Loader, ExecError> {
+    let runtime = Runtime::new(&caches.settings(fuel)).map_err(|error| {
         let kind = match &error {
             SetupError::Cache(_) => ErrorKind::Unavailable,
-            SetupError::Engine(_) => ErrorKind::Unsupported,
+            SetupError::Engine(_) | SetupError::NoInterpreter => ErrorKind::Unsupported,
         };
         ExecError::failed(kind, "setting up the sandbox", error)
     })?;
-    Ok(Loader { runtime, memo: Memo::new(cache.join("wasm-digests")) })
+    Ok(Loader { runtime, memo: caches.memo() })
 }
 
 /// A root with what is mounted into it.
@@ -183,7 +177,7 @@ impl Executor for Wasm {
     /// Blocks while a program is compiled for the first time: a supervisor has nothing else to do then.
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError> {
         let loader = if request.host.fuel.is_some() {
-            Arc::new(loader(&self.settings.cache, true)?)
+            Arc::new(loader(&Caches::of(&self.settings), true)?)
         } else {
             Arc::clone(&self.loader)
         };
@@ -199,6 +193,7 @@ impl Executor for Wasm {
             loader,
             preopens,
             network,
+            confined: self.settings.own_process,
             place,
             root: Some(root),
             id: request.id,

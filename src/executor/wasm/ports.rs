@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use super::grants::carries_http;
 use crate::executor::ExecError;
-use crate::model::{ErrorKind, PortBinding};
+use crate::model::{ErrorKind, PortBinding, PublishedPort};
 
 /// What is to listen for a server.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ struct PortError {
     source: io::Error,
 }
 
-/// Binds every port.
-pub(super) fn bind(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError> {
-    let mut listeners = Vec::new();
+/// Binds every port, and tells which they are.
+pub(super) fn bind(ports: &[PortBinding]) -> Result<(Vec<TcpListener>, Vec<PublishedPort>), ExecError> {
+    let (mut listeners, mut published) = (Vec::new(), Vec::new());
     for port in ports.iter().filter(|port| carries_http(port.protocol)) {
         let (first, last) = port.host.unwrap_or((0, 0));
         let mut outcome = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
@@ -44,6 +44,7 @@ pub(super) fn bind(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError>
         }
         let error = match outcome {
             Ok(bound) => {
+                published.extend(bound.iter().flat_map(|listener| addresses(listener, port)));
                 listeners.extend(bound);
                 continue;
             }
@@ -62,7 +63,21 @@ pub(super) fn bind(ports: &[PortBinding]) -> Result<Vec<TcpListener>, ExecError>
             PortError { address, ports, source: error },
         ));
     }
-    Ok(listeners)
+    Ok((listeners, published))
+}
+
+/// Where a socket hears: one of version 6 that is bound to no address hears version 4 as well.
+fn addresses(listener: &TcpListener, port: &PortBinding) -> Vec<PublishedPort> {
+    let Ok(local) = listener.local_addr() else { return Vec::new() };
+    let at = |address| PublishedPort {
+        container: port.container,
+        protocol: port.protocol,
+        address,
+        host: local.port(),
+    };
+    let any = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let both = port.address.is_none() && local.is_ipv6() && !cfg!(windows);
+    if both { any.map(at).to_vec() } else { vec![at(local.ip())] }
 }
 
 /// Listens on the container's own ports, in its own network: those that are published, or the usual one of a server.
@@ -126,6 +141,10 @@ mod tests {
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(source, format!("failed to bind host port 127.0.0.1:{port}/tcp"));
         let from = port.saturating_sub(20);
-        assert_eq!(bind(&[binding(from, port)]).unwrap().len(), 1);
+        let (listeners, published) = bind(&[binding(from, port)]).unwrap();
+        assert_eq!((listeners.len(), published.len()), (1, 1));
+        assert_eq!(published[0].host, listeners[0].local_addr().unwrap().port());
+        let (_, published) = bind(&[PortBinding { address: None, host: None, ..binding(0, 0) }]).unwrap();
+        assert!(published.iter().all(|port| port.host > 0 && port.address.is_unspecified()), "{published:?}");
     }
 }

@@ -40,6 +40,10 @@ pub(super) enum ProgramError {
     Open { name: String, source: io::Error },
     #[error("exec: \"{name}\"")]
     Load { name: String, source: LoadError },
+    #[error(
+        "exec: \"{name}\": pull the image with a build that has a compiler and the same `[wasm] target`, and copy that store's `cache/wasm`"
+    )]
+    NotCompiled { name: String, source: LoadError },
     #[error("exec: \"{name}\"")]
     Link { name: String, source: LinkError },
 }
@@ -52,12 +56,13 @@ impl ProgramError {
             Self::NotRegular { .. } | Self::Open { .. } | Self::Link { .. } => {
                 ErrorKind::CommandNotExecutable
             }
-            Self::Load { source, .. } => match source {
+            Self::Load { source, .. } | Self::NotCompiled { source, .. } => match source {
                 LoadError::Module(_) | LoadError::Compile(_) | LoadError::TooLarge { .. } => {
                     ErrorKind::CommandNotExecutable
                 }
                 LoadError::Read(_) | LoadError::Cache(_) => ErrorKind::Unavailable,
                 LoadError::Digest { .. } => ErrorKind::Internal,
+                LoadError::NoCompiler { .. } => ErrorKind::Unsupported,
             },
         }
     }
@@ -89,7 +94,10 @@ impl Loader {
         let path = if name.starts_with('/') { name.clone() } else { format!("{cwd}/{name}") };
         let file = open(root, &path, &name)?;
         let mut compiling = |bytes| tracing::info!(bytes, "compiling the program, once");
-        self.compile(root, &file, &mut compiling).map_err(|source| ProgramError::Load { name, source })
+        self.compile(root, &file, &mut compiling).map_err(|source| match source {
+            LoadError::NoCompiler { .. } => ProgramError::NotCompiled { name, source },
+            _ => ProgramError::Load { name, source },
+        })
     }
 
     /// Loads by the remembered digest, so that a program whose code is cached is not even read.

@@ -5,15 +5,17 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use runtime_linux::landlock::{self, Place};
 use runtime_linux::{Cause, InitFailure, Step};
-use runtime_wasm::Preopen;
+use runtime_wasm::{Confine, Preopen};
 
 use super::memo::Identity;
 use crate::executor::{ExecError, Mount, Refusal, Root};
@@ -56,6 +58,27 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
 pub(super) fn confine() -> Result<(), ExecError> {
     runtime_linux::wall::raise()
         .map_err(|error| ExecError::failed(ErrorKind::Unavailable, "confining the sandbox's process", error))
+}
+
+/// What looking a name up reads.
+const NAMES: [&str; 4] = ["/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/etc/nsswitch.conf"];
+
+/// What a program's threads do before its code runs: of all files they reach the container's alone, where the kernel has Landlock,
+/// and names' files where there are names.
+pub(super) fn fence(root: &Arc<RootDir>, preopens: &[Preopen], network: bool) -> Option<Confine> {
+    // The first is the root; the others are in the same order as what is mounted into it.
+    let writable: Vec<bool> = preopens.iter().map(|preopen| !preopen.read_only).collect();
+    let root = Arc::clone(root);
+    Some(Confine::new(move || {
+        let open = |name: &&str| rustix::fs::open(*name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+        let names: Vec<OwnedFd> = if network { NAMES.iter().filter_map(open).collect() } else { Vec::new() };
+        let fds = std::iter::once(&root.fd).chain(&root.inside).map(AsFd::as_fd);
+        let trees = fds
+            .zip(&writable)
+            .map(|(fd, writable)| if *writable { Place::Writable(fd) } else { Place::Readable(fd) });
+        let places: Vec<_> = trees.chain(names.iter().map(|fd| Place::File(fd.as_fd()))).collect();
+        landlock::restrict_thread(&places, network).map(drop)
+    }))
 }
 
 fn directory(path: &Path) -> Result<RootDir, (&Path, io::Error)> {

@@ -6,9 +6,10 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use runtime_wasm::Preopen;
+use runtime_wasm::{Confine, Preopen};
 
 use super::memo::Identity;
 use crate::executor::{ExecError, Mount, Refusal, Root};
@@ -51,6 +52,11 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
 #[expect(clippy::unnecessary_wraps, reason = "the twin fails")]
 pub(super) fn confine() -> Result<(), ExecError> {
     Ok(())
+}
+
+/// Nor is there one for a program's threads.
+pub(super) fn fence(_: &Arc<RootDir>, _: &[Preopen], _: bool) -> Option<Confine> {
+    None
 }
 
 impl RootDir {

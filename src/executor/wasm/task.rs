@@ -13,12 +13,12 @@ use super::NAME;
 use super::place::Place;
 use super::ports::{self, Listeners};
 use super::program::{Loaded, Loader};
-use super::root::RootDir;
+use super::root::{self, RootDir};
 use super::terminal::{self, Pty};
 use crate::executor::{
     Exec, ExecError, ExecRequest, Exit, Limits, Pause, Process, Refusal, Stdio, Task, Terminal, Usage, Want,
 };
-use crate::model::{ContainerId, ErrorKind};
+use crate::model::{ContainerId, ErrorKind, PublishedPort};
 
 /// What all programs of a container share.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Container {
     /// Where its programs run, if they have a network of their own.
     pub(super) place: Option<Arc<Place>>,
     pub(super) account: Account,
+    /// Whether the process is the container's own, and its programs' threads may be confined for good.
+    pub(super) confined: bool,
     /// The first program, as named; `#function` is one of its functions.
     pub(super) program: String,
     pub(super) env: Vec<String>,
@@ -118,6 +120,8 @@ pub(super) struct WasmTask {
     state: Mutex<State>,
     /// It began the container, and ends it.
     first: bool,
+    /// What it listens on, on the host.
+    published: Vec<PublishedPort>,
     /// The signal that ends the guest; 0 for none yet.
     signal: Arc<AtomicU8>,
     exit: watch::Sender<Option<Exit>>,
@@ -145,11 +149,16 @@ impl WasmTask {
         }
         let Loaded { program, entry } = container.loader.load(root, &named, &process.cwd)?;
         let first = matches!(listeners, Listeners::Wanted(_));
+        let mut published = Vec::new();
         let serving = match (program.role(), &entry, listeners) {
             (Role::Server, None, Listeners::Wanted(wanted)) => {
                 let listeners = match &container.place {
                     Some(place) => place.run(move || ports::inside(&wanted))??,
-                    None => ports::bind(&wanted)?,
+                    None => {
+                        let (listeners, bound) = ports::bind(&wanted)?;
+                        published = bound;
+                        listeners
+                    }
                 };
                 Some(Serving { listeners, limits: ServeLimits::default() })
             }
@@ -168,6 +177,8 @@ impl WasmTask {
         grants.preopens.clone_from(&container.preopens);
         grants.network.clone_from(&container.network);
         grants.account = Some(container.account.clone());
+        let fence = || root::fence(root, &container.preopens, container.network.any());
+        grants.confine = container.confined.then(fence).flatten();
         grants.entry = entry;
         Ok(Self {
             container: Arc::clone(container),
@@ -175,6 +186,7 @@ impl WasmTask {
             terminal,
             state: Mutex::new(State::Created(Box::new((grants, serving)))),
             first,
+            published,
             signal: Arc::default(),
             exit: watch::Sender::new(None),
         })
@@ -182,6 +194,11 @@ impl WasmTask {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the container's program answers requests.
+    pub(super) fn serves(&self) -> bool {
+        self.program.role() == Role::Server
     }
 
     /// Ends the guest with this signal; the first one counts. False when it does not run.
@@ -220,6 +237,10 @@ impl Task for WasmTask {
 
     fn network_pid(&self) -> Option<u32> {
         self.container.place.as_ref().map(|place| place.id())
+    }
+
+    fn published(&self) -> Vec<PublishedPort> {
+        self.published.clone()
     }
 
     async fn start(&self) -> Result<(), ExecError> {

@@ -166,6 +166,7 @@ impl Subject for Wasi {
             exe: "umiak".into(),
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            interpreted: false,
             own_process: false,
             scratch: self.dir.path().to_owned(),
             group_parent: String::new(),

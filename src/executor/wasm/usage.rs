@@ -33,6 +33,8 @@ impl Usage for WasmTask {
             memory_limit: Some(used.memory_limit),
             pids: 1,
             pids_limit: Some(1),
+            requests: self.serves().then_some((used.requests, used.failures)),
+            fuel: used.fuel,
             ..Stats::default()
         })
     }

@@ -218,7 +218,8 @@ async fn begin(
     let begun = match attached?.and_then(|()| networking.environment()) {
         Ok(environment) => {
             record.launch.container.config.env = environment;
-            streams::begin(&record.launch, executor, hub, networking).await
+            let (launch, database) = record.for_launch()?;
+            streams::begin(launch, executor, hub, networking, database).await
         }
         Err(error) => Err(error),
     };
@@ -248,6 +249,7 @@ fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
         exe: launch.exe.clone(),
         cache: launch.root.join("cache"),
         guest_memory: launch.guest_memory,
+        interpreted: launch.interpreted,
         own_process: true,
         scratch: launch.run.clone(),
         group_parent: launch.container.host.cgroup_parent.clone(),

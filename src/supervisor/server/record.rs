@@ -182,11 +182,16 @@ impl Record {
 
     /// The database, for what the record does not write itself.
     pub(super) fn database(&mut self) -> Result<&Database, Failure> {
+        Ok(self.for_launch()?.1)
+    }
+
+    /// What is to be launched, and the metadata database.
+    pub(super) fn for_launch(&mut self) -> Result<(&Launch, &Database), Failure> {
         let database = match self.database.take() {
             Some(database) => database,
             None => Database::open(&self.launch.root).map_err(|error| failure(&error))?,
         };
-        Ok(self.database.insert(database))
+        Ok((&self.launch, self.database.insert(database)))
     }
 
     /// Lets go of the database until something changes.

@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::executor::{Create, ExecError, Executor, NameFiles, Process, Stdio, Task, WindowSize};
-use crate::model::ErrorKind;
+use crate::model::{ErrorKind, HostConfig};
+use crate::state::Database;
 use crate::supervisor::files;
 use crate::supervisor::hub::{Hub, Outlet, STACK};
 use crate::supervisor::logs::Stream;
@@ -112,6 +113,7 @@ pub(super) async fn begin(
     executor: &dyn Executor,
     hub: &Arc<Hub>,
     networking: &mut Networking,
+    database: &Database,
 ) -> Result<(Box<dyn Task>, Streams), ExecError> {
     let config = &launch.container.config;
     let size = launch.window.unwrap_or(WindowSize { rows: 24, cols: 80 });
@@ -131,7 +133,9 @@ pub(super) async fn begin(
     }
     drop(reading);
     let stdin = write_input(input);
-    let started = match networking.connect(task.network_pid()) {
+    let connected =
+        networking.connect(task.network_pid()).and_then(|()| networking.listens(database, task.published()));
+    let started = match connected {
         Ok(()) => task.start().await,
         Err(error) => Err(error),
     };
@@ -162,7 +166,8 @@ fn create_request(launch: &Launch, name_files: NameFiles, stdio: Stdio) -> Creat
         },
         domainname: config.domainname.clone(),
         name_files,
-        host: container.host.clone(),
+        // With what `-P` adds: an executor may listen on the host itself.
+        host: HostConfig { ports: crate::network::wanted_ports(container), ..container.host.clone() },
         mounts: launch.mounts.clone(),
         joins: launch.joins.clone(),
         stdio,

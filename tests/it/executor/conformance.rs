@@ -88,6 +88,7 @@ impl Subject for Linux {
             exe,
             cache: self.dir.path().join("cache"),
             guest_memory: None,
+            interpreted: false,
             own_process: false,
             scratch: "scratch".into(),
             group_parent: String::new(),

@@ -28,6 +28,7 @@ impl Subject for Oci {
             exe: PathBuf::new(),
             cache: PathBuf::new(),
             guest_memory: None,
+            interpreted: false,
             own_process: false,
             scratch: self.linux.dir().join("nobody"),
             group_parent: String::new(),

@@ -104,3 +104,26 @@ fn what_does_not_compile_is_told_by_the_run() {
         .umiak(&["run", "--rm", "--platform", "wasi/wasm", "bad:1"])
         .fails(126, &["/app.wasm", "does not compile"]);
 }
+
+#[test]
+fn an_interpreter_runs_programs_where_there_is_one_and_is_never_replaced_silently() {
+    require!(root, registry);
+    let host = Host::new();
+    let config = host.dir().join("interpreted.toml");
+    std::fs::write(&config, "[wasm]\ntarget = \"pulley64\"\n").expect("a file");
+    let config = config.to_string_lossy().into_owned();
+    let image = image("hello", "artifact-p2");
+    let interpreted = ["--config", &config, "run", "--rm", "--platform", "wasi/wasm", &image];
+    if !cfg!(feature = "interpreter") {
+        host.umiak(&interpreted).fails(125, &["no interpreter", "feature `interpreter`"]);
+        return;
+    }
+    assert_eq!(host.umiak(&interpreted).exits(0).stdout, "hello from wasm\n");
+    let code = compiled(&host);
+    host.umiak(&["run", "--rm", "--platform", "wasi/wasm", &image]).exits(0);
+    let both = compiled(&host);
+    assert!(both.len() == 2 && code.iter().all(|name| both.contains(name)), "{code:?} {both:?}");
+    // An image that stays keeps the code for both.
+    host.umiak(&["image", "prune", "-f"]).exits(0);
+    assert_eq!(compiled(&host), both);
+}

@@ -185,3 +185,47 @@ fn a_paused_server_answers_when_it_goes_on() {
     assert_eq!(client.join().expect("a client").0, 200);
     host.umiak(&["rm", "-f", "cc"]).exits(0);
 }
+
+/// What `stats` says of a container.
+fn stats(host: &Host, format: &str, name: &str) -> String {
+    host.umiak(&["stats", "--no-stream", "--format", format, name]).exits(0).text().to_owned()
+}
+
+#[test]
+fn requests_are_counted_and_exposed_ports_published() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("serve2", "artifact-p2");
+    let run = ["run", "-d", "--name", "cc", "--platform", "wasi/wasm", "-P", "--expose", "80", &image];
+    host.umiak(&run).exits(0);
+    let told = host.umiak(&["port", "cc", "80"]).exits(0);
+    let port = told.stdout.lines().next().and_then(|line| line.rsplit(':').next()).unwrap_or_default();
+    let port: u16 = port.parse().unwrap_or_else(|_| panic!("{told:?}"));
+    assert_eq!(get(port, "/").0, 200);
+    assert_eq!(get(port, "/trap").0, 500);
+    let listed = host.umiak(&["ps", "--format", "{{.Ports}}"]).exits(0);
+    assert!(listed.stdout.contains(&format!("0.0.0.0:{port}->80/tcp")), "{listed:?}");
+    let listens = host.umiak(&["inspect", "-f", "{{json .Grants.Listen}}", "cc"]).exits(0);
+    assert_eq!(listens.text(), "[80]");
+    assert_eq!(stats(&host, "{{.Requests}} {{.Failures}} {{.Fuel}}", "cc"), "2 1 --");
+    assert!(stats(&host, "json", "cc").contains("\"Requests\":\"2\""));
+    host.umiak(&["stop", "cc"]).exits(0);
+    assert_eq!(host.umiak(&["port", "cc"]).exits(0).stdout, "");
+    host.umiak(&["start", "cc"]).exits(0);
+    assert_eq!(host.umiak(&["port", "cc"]).exits(0).stdout.lines().count(), told.stdout.lines().count());
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}
+
+#[test]
+fn fuel_is_counted_while_it_burns() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("does", "artifact-p1");
+    let fuel = ["--fuel", "9000000000000000000"];
+    let base = ["run", "-d", "--name", "cc", "--platform", "wasi/wasm"];
+    host.umiak(&[&base[..], &fuel, &[&image, "count"]].concat()).exits(0);
+    let said = stats(&host, "{{.Fuel}} {{.Requests}}", "cc");
+    let burnt = said.strip_suffix(" --").and_then(|fuel| fuel.parse::<u64>().ok());
+    assert!(burnt.is_some_and(|burnt| burnt > 1000), "{said}");
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}
