@@ -28,6 +28,7 @@ impl Execute for Info {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let root = engine.root().display().to_string();
         let version = env!("CARGO_PKG_VERSION");
+        let warnings = engine.network_warnings();
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         let all = json!({
             "Containers": summary.containers,
@@ -49,6 +50,7 @@ impl Execute for Info {
             "ControlGroups": summary.confinement.control_groups,
             "RunRoot": engine.run_root().display().to_string(),
             "ServerVersion": version,
+            "Warnings": warnings,
         });
         match self.format.as_deref() {
             Some("json") => printer.line(all)?,
@@ -73,6 +75,11 @@ impl Execute for Info {
                 )
                 .as_bytes(),
             )?,
+        }
+        if self.format.is_none() {
+            for warning in warnings {
+                printer.line_err(format!("WARNING: {warning}"))?;
+            }
         }
         Ok(0)
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::config::DefaultNetwork;
 use crate::model::{
     Container, ContainerId, DEFAULT_NETWORK, Endpoint, EndpointSettings, HostConfig, Network, NetworkMode,
-    PublishedPort, RuntimeStatus, Timestamp,
+    PublishedPort, RuntimeStatus, Timestamp, chain,
 };
 use crate::network::kernel::{self, Kernel};
 use crate::network::make::{self, NetworkWish};
@@ -56,6 +56,17 @@ pub struct NetworkView {
 impl Engine {
     pub(super) fn kernel(&self) -> Kernel {
         Kernel::new(&self.root, &self.run_root)
+    }
+
+    /// What stands in the way of containers' networks on this host, in sentences. An ordinary user has none of them.
+    pub fn network_warnings(&self) -> Vec<String> {
+        if !super::rootless::is_root() {
+            return Vec::new();
+        }
+        match self.kernel().obstacles() {
+            Ok(found) => found.iter().map(|chain| obstacle(chain)).collect(),
+            Err(error) => vec![format!("containers have no networks: {}", chain(&error))],
+        }
     }
 
     /// Sees to it that the three networks that are always there are recorded.
@@ -342,6 +353,14 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn obstacle(chain: &str) -> String {
+    format!(
+        "{chain} drops what none of its rules lets through: containers on bridges reach this host alone, and published ports are \
+         reached from it alone, unless it lets their links through (beside docker: `iptables -I DOCKER-USER -i um+ -j ACCEPT; \
+         iptables -I DOCKER-USER -o um+ -j ACCEPT`)"
+    )
 }
 
 /// An ordinary user's container gets the host's network by `pasta`.

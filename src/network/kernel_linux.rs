@@ -151,6 +151,14 @@ impl Kernel {
         self.default_bridge
     }
 
+    /// Other programs' chains of the firewall that let nothing of ours through by themselves.
+    pub fn obstacles(&self) -> Result<Vec<String>, NetworkError> {
+        let found = net::obstacles(&self.table).map_err(|source| no_rules(&self.table, source, true))?;
+        let name =
+            |one: net::Obstacle| format!("the chain {} of the table {} {}", one.chain, one.family, one.table);
+        Ok(found.into_iter().map(name).collect())
+    }
+
     /// Whether something of ours may be up.
     pub fn is_up(&self) -> bool {
         self.file.exists()

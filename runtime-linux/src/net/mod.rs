@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use links::Prefix;
 use netlink::Socket;
-pub use nft::{BridgeRules, PortRule, Rules, generation, redirect, replace};
+pub use nft::{BridgeRules, Obstacle, PortRule, Rules, generation, obstacles, redirect, replace};
 
 /// A change of the host's network that was refused.
 #[derive(Debug, thiserror::Error)]

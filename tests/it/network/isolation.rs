@@ -96,3 +96,34 @@ fn ipv6_has_addresses_of_its_own_and_published_ports() {
     host.umiak(&["rm", "-f", "web"]).exits(0);
     bare(&host);
 }
+
+#[test]
+fn who_stands_in_the_way_is_named() {
+    require!(root, registry, net);
+    let (host, _) = host();
+    let warned = || host.umiak(&["info"]).exits(0).stderr;
+    assert_eq!(warned(), "");
+    // As docker makes it, and others that let everything through, or see nothing of it.
+    let chain = |table: &str, rest: &str| {
+        host.space().sh(&format!("nft add table {table}; nft add chain {table} {rest}"))
+    };
+    chain("ip filter", "FORWARD '{ type filter hook forward priority 0; policy drop; }'");
+    chain("ip filter", "INPUT '{ type filter hook input priority 0; policy drop; }'");
+    chain("ip6 filter", "FORWARD '{ type filter hook forward priority 0; policy accept; }'");
+    chain("ip filter", "DOCKER-USER");
+    let said = warned();
+    assert!(said.starts_with("WARNING: the chain FORWARD of the table ip filter drops"), "{said}");
+    assert!(said.contains("iptables -I DOCKER-USER -i um+ -j ACCEPT") && said.lines().count() == 1, "{said}");
+    let told = host.umiak(&["info", "-f", "{{len .Warnings}}"]).exits(0);
+    assert_eq!((told.text(), told.stderr.as_str()), ("1", ""));
+    // It is as it says.
+    let other = neighbour(host.space());
+    page(&host, &["--name", "web", "-p", "8080:80"]);
+    assert!(asked(host.space(), "127.0.0.1:8080").is_some() && asked(&other, "192.0.2.1:8080").is_none());
+    for way in ["iifname", "oifname"] {
+        host.space().sh(&format!("nft add rule ip filter FORWARD {way} 'um*' accept"));
+    }
+    assert_eq!(asked(&other, "192.0.2.1:8080").as_deref(), Some("192.0.2.9"));
+    host.umiak(&["rm", "-f", "web"]).exits(0);
+    bare(&host);
+}

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::netlink::{APPEND, CREATE, Messages, Nest};
+use crate::net::netlink::{APPEND, CREATE, DUMP, Messages, Nest};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -11,6 +11,7 @@ const BATCH_GENID: u16 = 1;
 const NEW_TABLE: u16 = 0;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
@@ -18,7 +19,7 @@ const NEW_ELEMENT: u16 = 12;
 pub(super) const GET_GENERATION: u16 = 16;
 
 /// Both versions of IP.
-const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 const UNSPECIFIED: u8 = 0;
 pub(super) const IPV4: u8 = 2;
 pub(super) const IPV6: u8 = 10;
@@ -44,6 +45,13 @@ fn kind(message: u16) -> u16 {
 pub(super) fn ask_generation() -> Messages {
     let mut messages = Messages::default();
     messages.begin(kind(GET_GENERATION), 0, &head(UNSPECIFIED));
+    messages
+}
+
+/// The request for all chains of all tables.
+pub(super) fn ask_chains() -> Messages {
+    let mut messages = Messages::default();
+    messages.begin(kind(GET_CHAIN), DUMP, &head(UNSPECIFIED));
     messages
 }
 

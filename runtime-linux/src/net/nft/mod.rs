@@ -3,7 +3,7 @@
 //! The table is a function of [`Rules`]: it is always replaced as a whole, in one batch that the kernel takes or refuses. So it
 //! cannot drift, and whatever another program has done to it is undone by the next change. Whether anybody has changed anything
 //! since is told by the kernel's generation number, which every change of any table increments; a batch names the generation
-//! that it was made for. Nothing outside the table is ever read or written.
+//! that it was made for. Nothing outside the table is ever written, and only [`obstacles`] reads there.
 //!
 //! Established connections live in the kernel's connection tracking, not here: they survive a replacement.
 //!
@@ -16,7 +16,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::links::Prefix;
-use super::netlink::{Socket, attributes};
+use super::netlink::{Socket, attributes, read_text};
 use encode::{
     Batch, Chain, IPV4, IPV6, Meta, NARROW_2, NARROW_3, NARROW_5, NARROW_6, Part, Set, Step, Verdict, WIDE_1,
     WIDE_2, family, from, known, link, local, published,
@@ -101,6 +101,43 @@ pub fn replace(table: &str, rules: &Rules, generation: u32) -> io::Result<u32> {
         Err(error) if error.raw_os_error() == Some(85) => Err(io::ErrorKind::Interrupted.into()),
         Err(error) => Err(error),
     }
+}
+
+/// Another's chain that sees everything this host passes on, and drops what none of its rules lets through: a verdict of our table
+/// lets nothing past it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The version of IP, as `nft` names it: `ip`, `ip6`, or `inet` for both.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+}
+
+/// All such chains but those of this table.
+pub fn obstacles(own: &str) -> io::Result<Vec<Obstacle>> {
+    let answers = Socket::netfilter()?.ask(&encode::ask_chains())?;
+    Ok(answers.iter().filter_map(|answer| obstacle(&answer.payload)).filter(|one| one.table != own).collect())
+}
+
+fn obstacle(payload: &[u8]) -> Option<Obstacle> {
+    const TABLE: u16 = 1;
+    const NAME: u16 = 3;
+    const HOOK: u16 = 4;
+    const POLICY: u16 = 5;
+    const DROP: u32 = 0;
+    let family = match *payload.first()? {
+        encode::INET => "inet",
+        IPV4 => "ip",
+        IPV6 => "ip6",
+        _ => return None,
+    };
+    let of = |wanted| attributes(payload.get(4..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let number = |value: &[u8]| Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?));
+    let (_, hook) = attributes(of(HOOK)?).find(|(kind, _)| *kind == 1)?;
+    let stands = number(hook)? == FORWARD && number(of(POLICY)?)? == DROP;
+    stands.then_some(Obstacle { family, table: read_text(of(TABLE)?), chain: read_text(of(NAME)?) })
 }
 
 /// The table of [`redirect`]; not [`TABLE`], which an engine within the namespace may have.
