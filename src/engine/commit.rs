@@ -3,6 +3,7 @@
 //! The layer is written into the store's spool, its digest and `DiffID` computed on the way, and then taken in like any loaded
 //! layer: unpacked again and verified. So what was committed is what anyone who pulls it gets.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -206,7 +207,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// Does something while a running container is paused, unless it is paused already or cannot be.
+    /// Does something while a running container is paused, unless it is paused already or cannot be. One after the other: else
+    /// the end of one would let the container go on while another reads its files.
     fn standing_still<T>(
         &self,
         view: &ContainerView,
@@ -214,10 +216,20 @@ impl Engine {
         action: impl FnOnce() -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let id = view.container.id.as_str();
-        let paused = pause && view.alive && !view.container.state.paused && self.pause(id, true).is_ok();
+        if !pause || !view.alive {
+            return action();
+        }
+        // One that ended just now has no directory for it, and nothing to stand still.
+        let turn = File::create(self.run_dir(&view.container.id).join("commit.lock"));
+        let _turn = turn.and_then(|file| file.lock().map(|()| file)).ok();
+        let paused = !self.container(id)?.container.state.paused && self.pause(id, true).is_ok();
         let outcome = action();
-        if paused {
-            self.pause(id, false)?;
+        if paused && let Err(error) = self.pause(id, false) {
+            // It has ended meanwhile, or a user let it go on: what was read is what it had.
+            let stands = |view: ContainerView| view.alive && view.container.state.paused;
+            if self.container(id).is_ok_and(stands) {
+                return Err(error);
+            }
         }
         outcome
     }

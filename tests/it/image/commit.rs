@@ -356,3 +356,27 @@ fn an_archive_never_leaves_a_container_that_swaps_links() {
     }
     host.umiak(&["rm", "-f", "swap"]).exits(0);
 }
+
+/// Commits of one running container wait for one another: none lets it go on while another reads.
+#[test]
+fn commits_at_once_take_turns() {
+    require!(root);
+    let host = Host::new();
+    base(&host);
+    let script = "dd if=/dev/zero of=/big bs=1000000 count=20 2>/dev/null; exec sleep 10000";
+    host.umiak(&["run", "-d", "--network", "none", "--name", "live", "base:1", "sh", "-c", script]).exits(0);
+    std::thread::scope(|scope| {
+        for hand in 0..4 {
+            let host = &host;
+            scope.spawn(move || {
+                for turn in 0..3 {
+                    host.umiak(&["commit", "live", &format!("made:{hand}-{turn}")]).exits(0);
+                }
+            });
+        }
+    });
+    let state = host.umiak(&["inspect", "-f", "{{.State.Status}}", "live"]).exits(0).stdout;
+    assert_eq!(state, "running\n");
+    assert_eq!(host.umiak(&["images", "-q", "made"]).exits(0).stdout.lines().count(), 12);
+    host.umiak(&["rm", "-f", "live"]).exits(0);
+}
