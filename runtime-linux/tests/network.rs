@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use runtime_linux::net::{self, Bridge, BridgeRules, Namespace, Port, PortRule, Rules};
+use runtime_linux::net::{self, Bridge, BridgeRules, Handle, Namespace, Port, PortRule, Rules};
 
 fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -117,6 +117,7 @@ fn join(guest: &Guest, bridge: &str, number: u8, address: &str, gateway: &str) {
         gateways: vec![ip(gateway)],
         mtu: None,
         hairpin: true,
+        isolated: false,
     };
     guest.namespace.connect(&[port]).expect("connected");
 }
@@ -251,6 +252,7 @@ fn what_cannot_be_is_refused_and_nothing_is_left() {
             gateways: Vec::new(),
             mtu: None,
             hairpin: false,
+            isolated: false,
         };
         let error = guest.namespace.connect(&[port]).unwrap_err();
         assert_eq!((error.subject.as_str(), error.source.kind()), ("nope", std::io::ErrorKind::NotFound));
@@ -293,5 +295,51 @@ fn a_well_known_port_leads_to_another_and_stays_free() {
         assert_eq!(guest.namespace.run(ask).unwrap(), 5);
         let six = PortRule { target: "[::1]:1".parse().unwrap(), ..rules[0].clone() };
         assert_eq!(net::redirect(&[six]).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+    });
+}
+
+#[test]
+fn a_bridge_apart_connects_whom_it_is_given_and_goes_with_its_holder() {
+    on_own_host(|| {
+        let hub = Namespace::make().expect("a namespace");
+        let apart = Bridge { name: "apart".into(), addresses: Vec::new(), mtu: None };
+        hub.bridge(&apart).expect("a bridge");
+        hub.bridge(&apart).expect("the one that is there");
+        let guests = [Guest::new(), Guest::new(), Guest::new(), Guest::new()];
+        for (number, guest) in guests.iter().enumerate() {
+            let port = Port {
+                bridge: "apart".into(),
+                here: format!("port{number}"),
+                there: "eth0".into(),
+                mac: [2, 0, 0, 0, 1, u8::try_from(number).expect("few")],
+                addresses: vec![(ip(&format!("10.8.0.{}", number + 2)), 24)],
+                gateways: Vec::new(),
+                mtu: None,
+                hairpin: false,
+                isolated: number > 1,
+            };
+            hub.connect_here(&guest.namespace, std::slice::from_ref(&port)).expect("connected");
+        }
+        let listener = guests[0].listen("10.8.0.2:80");
+        let other = guests[2].listen("10.8.0.4:80");
+        assert!(guests[1].reaches("10.8.0.2:80") && guests[3].reaches("10.8.0.2:80"));
+        assert!(guests[1].reaches("10.8.0.4:80") && guests[3].is_kept_from("10.8.0.4:80"), "isolated");
+        // Nothing of it is on the host.
+        assert!(net::bridges().expect("a list").is_empty());
+        let (own, handle) = (std::process::id(), hub.handle().expect("its handle"));
+        assert!(Namespace::held(own, handle).expect("looked for").is_some());
+        let another = Handle { inode: handle.inode + 1, ..handle };
+        assert!(Namespace::held(own, another).expect("looked for").is_none());
+        hub.disconnect("port1").expect("disconnected");
+        hub.disconnect("port1").expect("was disconnected");
+        assert!(guests[1].is_kept_from("10.8.0.2:80"));
+        // With the last descriptor the bridge goes, and the containers' devices with it.
+        drop(hub);
+        assert!(Namespace::held(own, handle).expect("looked for").is_none());
+        let device = || guests[3].namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"));
+        while device().expect("a list").contains("eth0") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop((listener, other));
     });
 }

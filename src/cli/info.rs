@@ -47,6 +47,7 @@ impl Execute for Info {
             "DockerRootDir": root,
             "Rootless": summary.confinement.rootless,
             "IdMapping": summary.confinement.ids,
+            "Networks": summary.confinement.networks,
             "ControlGroups": summary.confinement.control_groups,
             "RunRoot": engine.run_root().display().to_string(),
             "ServerVersion": version,
@@ -59,7 +60,7 @@ impl Execute for Info {
                 format!(
                     "Containers: {}\n Running: {}\n Stopped: {}\nImages: {}\nServer Version: {version}\n\
                      Storage Driver: {}\nExecutors: {}\nRuntimes: {}\nDefault Platforms: {}\nOSType: {os}\n\
-                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\nRootless: {}\nId Mapping: {}\nControl Groups: {}\n",
+                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\nRootless: {}\nId Mapping: {}\nNetworks: {}\nControl Groups: {}\n",
                     summary.containers,
                     summary.running,
                     summary.stopped,
@@ -71,6 +72,7 @@ impl Execute for Info {
                     engine.run_root().display(),
                     summary.confinement.rootless,
                     summary.confinement.ids,
+                    summary.confinement.networks,
                     summary.confinement.control_groups,
                 )
                 .as_bytes(),

@@ -9,6 +9,9 @@ mod boot;
 mod budget;
 mod check;
 mod commit;
+#[cfg(target_os = "linux")]
+#[path = "company_linux.rs"]
+mod company;
 mod containers;
 mod control;
 #[cfg(target_os = "linux")]
@@ -101,12 +104,14 @@ pub struct Options {
 }
 
 /// What the user who runs this may do on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
     /// Not root.
     pub rootless: bool,
     /// The ids that containers may have: `all`, `subordinate ids`, `single id`; `none` where Linux images cannot be run.
     pub ids: &'static str,
+    /// What networks containers can have, and why not all.
+    pub networks: String,
     /// Where limits can be set: `all`, `delegated`, `none`.
     pub control_groups: &'static str,
 }
@@ -180,7 +185,9 @@ impl Engine {
 
     /// What is said of a container's wishes that this host lets go.
     pub fn discarded(&self, container: &crate::model::Container) -> Vec<&'static str> {
-        discarded::discarded(&container.host.resources)
+        let mut said = discarded::discarded(&container.host.resources);
+        said.extend(self.shut_in(container));
+        said
     }
 
     /// Bytes of memory of a sandboxed guest, by the configuration.

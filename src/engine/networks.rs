@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::network::kernel::{self, Kernel};
 use crate::network::make::{self, NetworkWish};
-use crate::network::{NetworkError, bridge_name, pasta};
+use crate::network::{Missing, NetworkError, bridge_name, pasta};
 use crate::state::StateError;
 use crate::supervisor::protocol::NetworkOrder;
 use crate::supervisor::{self, Claim, Liveness};
@@ -127,13 +127,23 @@ impl Engine {
 
     /// Makes a network.
     pub fn create_network(&self, wish: &NetworkWish) -> Result<Network, EngineError> {
-        if !super::rootless::is_root() {
-            return Err(NetworkError::Root { what: "making networks" }.into());
+        if cfg!(not(target_os = "linux")) {
+            return Err(NetworkError::Unsupported.into());
+        }
+        let root = super::rootless::is_root();
+        if !root && wish.name == "pasta" {
+            let message = "operation is not permitted on predefined pasta network".to_owned();
+            return Err(NetworkError::Predefined { message }.into());
         }
         self.predefine()?;
         let (id, routes) = (hex::encode(super::create::random_bytes()?), kernel::routes()?);
         let made = self.database.create_networks(|others| {
-            make::network(wish, &id, Timestamp::now(), others, &routes).map(|network| vec![network])
+            let network = make::network(wish, &id, Timestamp::now(), others, &routes)?;
+            // What leads an ordinary user's containers outside are sockets of the host's.
+            if !root && !network.switch(make::MASQUERADE, true) {
+                return Err(NetworkError::Root { what: "keeping containers' addresses on the outside" });
+            }
+            Ok(vec![network])
         })?;
         made?.pop().ok_or_else(|| StateError::NoNetwork { name: wish.name.clone() }.into())
     }
@@ -197,6 +207,9 @@ impl Engine {
         let network = self.network(network)?;
         let view = self.container(container)?;
         changeable(&view.container, &network)?;
+        if !super::rootless::is_root() {
+            users_own(&network)?;
+        }
         check_settings(&network, settings)?;
         let settings = EndpointSettings { network: network.name.clone(), ..settings.clone() };
         if view.alive {
@@ -241,7 +254,7 @@ impl Engine {
         let host = &mut container.host;
         let linux =
             container.platform.os == "linux" && container.executor.name != crate::executor::wasm::NAME;
-        let may = cfg!(target_os = "linux") && super::rootless::is_root();
+        let may = super::rootless::is_root();
         if host.network == NetworkMode::Default {
             // Whoever publishes a port means a network.
             let publishes = !host.ports.is_empty() || host.publish_all;
@@ -252,27 +265,55 @@ impl Engine {
                 host.network = NetworkMode::Named(DEFAULT_NETWORK.to_owned());
             } else if passed && (publishes || pasta::program().is_ok()) {
                 // A sandbox publishes without a network: its supervisor listens.
-                return passed_on(host, "publishing ports");
+                passed_on(host, "publishing ports")?;
             } else {
                 host.network = NetworkMode::None;
                 host.networks.clear();
             }
         }
-        let NetworkMode::Named(name) = &mut host.network else { return Ok(()) };
-        if !may {
-            if linux && host.networks.len() <= 1 && matches!(name.as_str(), DEFAULT_NETWORK | "pasta") {
-                return passed_on(host, "joining the host's network");
-            }
-            return Err(NetworkError::Root { what: "joining networks" }.into());
+        if host.network == NetworkMode::Pasta {
+            return self.resolve_names(host, may);
         }
+        let NetworkMode::Named(name) = &host.network else { return Ok(()) };
+        if cfg!(not(target_os = "linux")) {
+            return Err(NetworkError::Unsupported.into());
+        }
+        let name = name.clone();
         if host.networks.is_empty() {
             host.networks.push(EndpointSettings::default());
         }
         if let Some(first) = host.networks.first_mut() {
-            first.network.clone_from(name);
+            first.network = name;
         }
+        if !may && host.networks.iter().any(is_outside) {
+            if !linux {
+                return Err(NetworkError::Root { what: "joining the network `bridge`" }.into());
+            }
+            passed_on(host, "joining the host's network")?;
+        }
+        self.resolve_names(host, may)?;
+        // On networks that lead nowhere nothing is published, as with docker.
+        let publishes = !host.ports.is_empty() || host.publish_all;
+        if !may
+            && publishes
+            && self.any_leads_out(host)
+            && let Err(missing) = pasta::program()
+        {
+            return Err(NetworkError::NoPasta { what: "publishing ports", missing }.into());
+        }
+        if let (NetworkMode::Named(name), Some(first)) = (&mut host.network, host.networks.first()) {
+            name.clone_from(&first.network);
+        }
+        Ok(())
+    }
+
+    /// Replaces what was typed by networks' names.
+    fn resolve_names(&self, host: &mut HostConfig, root: bool) -> Result<(), EngineError> {
         for at in 0..host.networks.len() {
             let network = self.network(&host.networks[at].network)?;
+            if !root {
+                users_own(&network)?;
+            }
             if !network.pools.is_empty() {
                 check_settings(&network, &host.networks[at])?;
             }
@@ -289,10 +330,35 @@ impl Engine {
             }
             host.networks[at].network = network.name;
         }
-        if let Some(first) = host.networks.first() {
-            name.clone_from(&first.network);
-        }
         Ok(())
+    }
+
+    fn any_leads_out(&self, host: &HostConfig) -> bool {
+        let leads =
+            |settings: &EndpointSettings| self.network(&settings.network).is_ok_and(|one| !one.internal);
+        host.networks.iter().any(leads)
+    }
+
+    /// What is said of an ordinary user's container that is on networks which lead outside, where nothing does.
+    pub(super) fn shut_in(&self, container: &Container) -> Option<&'static str> {
+        let NetworkMode::Named(_) = &container.host.network else { return None };
+        if super::rootless::is_root() {
+            return None;
+        }
+        if !self.any_leads_out(&container.host) {
+            return None;
+        }
+        Some(match pasta::none()? {
+            Missing::Program => {
+                "Nothing leads outside the container's networks: `pasta` (Debian's package `passt`) is not installed."
+            }
+            Missing::Device => {
+                "Nothing leads outside the container's networks: `/dev/net/tun` cannot be opened by this user."
+            }
+            Missing::Route => {
+                "Nothing leads outside the container's networks: the host has no default route."
+            }
+        })
     }
 
     /// A container's networks and ports.
@@ -318,8 +384,8 @@ impl Engine {
 
     /// Takes back what a container had on its networks, when nobody supervises it.
     pub(super) fn forget_networks(&self, container: &Container) -> Result<(), EngineError> {
-        if container.host.network == NetworkMode::Pasta {
-            // There are only ports.
+        if !super::rootless::is_root() {
+            // There are only records.
             self.database.release_addresses(&container.id)?;
         } else if container.host.network.is_networked() {
             self.kernel().forget(&self.database, &container.id)?;
@@ -329,8 +395,8 @@ impl Engine {
 
     /// Takes back what crashes left of networks. `running` are the containers that were recorded so before this began.
     pub(super) fn reconcile_networks(&self, running: &BTreeSet<ContainerId>) -> Result<(), EngineError> {
-        let kernel = self.kernel();
-        if !kernel.is_up() {
+        let (kernel, root) = (self.kernel(), super::rootless::is_root());
+        if root && !kernel.is_up() {
             return Ok(());
         }
         let mut forgotten = false;
@@ -342,9 +408,17 @@ impl Engine {
             let Claim::Free(_claim) = Liveness::try_claim(&run)? else { continue };
             let container = self.database.container(&id)?;
             if container.is_none_or(|container| container.state.status != RuntimeStatus::Running) {
-                kernel.forget(&self.database, &id)?;
+                if root {
+                    kernel.forget(&self.database, &id)?;
+                } else {
+                    self.database.release_addresses(&id)?;
+                }
                 forgotten = true;
             }
+        }
+        if !root {
+            // What was up went with those who were on it.
+            return Ok(());
         }
         if kernel.is_stale(&self.bridges_in_use()?) && !kernel.is_lingering() {
             kernel.settle(&self.database)?;
@@ -363,7 +437,7 @@ fn obstacle(chain: &str) -> String {
     )
 }
 
-/// An ordinary user's container gets the host's network by `pasta`.
+/// An ordinary user's container gets the host's network by `pasta`, beside those that it names.
 fn passed_on(host: &mut HostConfig, what: &'static str) -> Result<(), EngineError> {
     if cfg!(not(target_os = "linux")) {
         return Err(NetworkError::Unsupported.into());
@@ -374,15 +448,28 @@ fn passed_on(host: &mut HostConfig, what: &'static str) -> Result<(), EngineErro
             "conflicting options: a container on the host's network by pasta can't be used with links";
         return Err(NetworkError::Invalid { message: message.to_owned() }.into());
     }
-    if let Some(first) = host.networks.first() {
-        let plain = EndpointSettings { network: first.network.clone(), ..EndpointSettings::default() };
-        if *first != plain {
+    for outside in host.networks.iter().filter(|settings| is_outside(settings)) {
+        let plain = EndpointSettings { network: outside.network.clone(), ..EndpointSettings::default() };
+        if *outside != plain {
             let message = "invalid config for network pasta: the container has the host's addresses, and no other can be chosen";
             return Err(NetworkError::Invalid { message: message.to_owned() }.into());
         }
     }
     host.network = NetworkMode::Pasta;
-    host.networks.clear();
+    host.networks.retain(|settings| !is_outside(settings));
+    Ok(())
+}
+
+/// Whether a name means the way outside, of which an ordinary user's containers have one each.
+fn is_outside(settings: &EndpointSettings) -> bool {
+    matches!(settings.network.as_str(), DEFAULT_NETWORK | "pasta" | "default")
+}
+
+/// The network that is always there is root's.
+fn users_own(network: &Network) -> Result<(), NetworkError> {
+    if network.name == DEFAULT_NETWORK {
+        return Err(NetworkError::Root { what: "joining the network `bridge`" });
+    }
     Ok(())
 }
 
@@ -399,9 +486,6 @@ fn changeable(container: &Container, network: &Network) -> Result<(), EngineErro
         }
         (NetworkMode::Host, _) => {
             "container cannot be disconnected from host network or connected to host network"
-        }
-        (NetworkMode::Pasta, _) => {
-            "container has the host's network by pasta and cannot be connected to any other network"
         }
         (_, "host" | "none") => {
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"

@@ -17,5 +17,10 @@ pub(super) fn is_root() -> bool {
 
 /// For `info`.
 pub(super) fn summary() -> super::Confinement {
-    super::Confinement { rootless: true, ids: "none", control_groups: "none" }
+    super::Confinement {
+        rootless: true,
+        ids: "none",
+        networks: "none: containers' networks need a Linux host".to_owned(),
+        control_groups: "none",
+    }
 }

@@ -158,6 +158,7 @@ impl Engine {
             dir: store.container_dir(&container.id),
             exe,
             container: container.clone(),
+            rootless: cfg!(unix) && !super::rootless::is_root(),
             rootfs,
             mounts,
             joins,

@@ -202,6 +202,9 @@ pub enum Missing {
     /// The kernel's device.
     #[error("`/dev/net/tun` cannot be opened by this user")]
     Device,
+    /// A way outside of the host's own.
+    #[error("the host has no default route")]
+    Route,
 }
 
 impl NetworkError {
@@ -281,6 +284,7 @@ impl Kind for NetworkError {
             Self::NoPasta { missing: Missing::Device, .. } => {
                 "load the module `tun` and let users open the device (`chmod 666 /dev/net/tun`)"
             }
+            Self::NoPasta { missing: Missing::Route, .. } => "connect the host with a network",
             Self::Port { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "users may have ports from `net.ipv4.ip_unprivileged_port_start` on (mostly 1024)"
             }

@@ -75,7 +75,7 @@ pub struct Attached {
     pub ports: Vec<Held>,
 }
 
-fn refused(error: NetError) -> NetworkError {
+pub(super) fn refused(error: NetError) -> NetworkError {
     NetworkError::Kernel { action: error.action, subject: error.subject, source: error.source }
 }
 
@@ -132,7 +132,7 @@ fn prefixes(network: &Network) -> Vec<(IpAddr, u8)> {
     network.pools.iter().filter_map(gateway).collect()
 }
 
-fn mtu(network: &Network) -> Option<u32> {
+pub(super) fn mtu(network: &Network) -> Option<u32> {
     network.options.get(make::MTU)?.parse().ok()
 }
 
@@ -519,7 +519,11 @@ fn redirected(up: &mut Up, rules: &Rules) {
 }
 
 /// The network with a subnet that the host has no route to: another one, where nobody chose it.
-fn without_clash(database: &Database, network: &Network, all: &[Network]) -> Result<Network, NetworkError> {
+pub(super) fn without_clash(
+    database: &Database,
+    network: &Network,
+    all: &[Network],
+) -> Result<Network, NetworkError> {
     let routes = routes()?;
     let clash = |pool: &crate::model::Pool| {
         let route = routes.iter().find(|route| route.overlaps(pool.subnet))?;
@@ -542,7 +546,7 @@ fn without_clash(database: &Database, network: &Network, all: &[Network]) -> Res
 }
 
 /// What the kernel is told of one connection.
-fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
+pub(super) fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
     let (network, endpoint) = one;
     let lease = endpoint.lease?;
     let with_bits = |address: IpAddr| Some((address, network.pool(address.is_ipv6())?.subnet.bits));
@@ -561,6 +565,8 @@ fn port(one: &Connected, all: &[Connected]) -> Option<Port> {
         gateways: gateways.filter_map(|ipv6| network.pool(ipv6)?.gateway).collect(),
         mtu: mtu(network),
         hairpin: true,
+        // The firewall sees to that.
+        isolated: false,
     })
 }
 

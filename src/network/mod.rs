@@ -7,7 +7,8 @@
 //! | [`dns`], [`files`] | names: a zone and messages; the texts of files: pure |
 //! | [`kernel`] | bridges, the firewall's table, containers' devices; a lock that all engines of the host share |
 //! | [`linger`] | a network stays for a moment after its last container |
-//! | [`pasta`] | the network of ordinary users' containers |
+//! | [`hubs`] | networks among an ordinary user's containers |
+//! | [`pasta`] | what leads such containers outside |
 //! | [`ports`] | sockets that hold the host's ports |
 //!
 //! Invariants:
@@ -19,6 +20,12 @@
 pub mod dns;
 pub mod error;
 pub mod files;
+#[cfg(target_os = "linux")]
+#[path = "hubs_linux.rs"]
+pub mod hubs;
+#[cfg(not(target_os = "linux"))]
+#[path = "hubs_other.rs"]
+pub mod hubs;
 #[cfg(target_os = "linux")]
 #[path = "kernel_linux.rs"]
 pub mod kernel;

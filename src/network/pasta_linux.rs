@@ -1,7 +1,7 @@
-//! The network of ordinary users' containers: `pasta` (of passt) passes packets between a container's device and sockets of the
-//! user's on the host. It is a program of its own, one per container, in the user's own namespace, and ends with the supervisor.
+//! What leads ordinary users' containers outside: `pasta` (of passt) passes packets between a device of the container's and sockets of
+//! the user's on the host. It is a program of its own, one per container, in the user's own namespace, and ends with the supervisor.
 //!
-//! The container has copies of the host's addresses and routes. It cannot reach the host's loopback services: neither by the gateway
+//! The container has copies of the host's addresses and routes; subnets of networks among containers overlap none of them. It cannot reach the host's loopback services: neither by the gateway
 //! (`--no-map-gw`) nor by ports of its own loopback device (`-T none -U none`).
 
 use std::fs::File;
@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, access};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::ports::{self, Held};
-use super::{Missing, NetworkError, wanted_ports};
-use crate::model::{Container, Protocol, PublishedPort};
+use super::{Connected, Missing, NetworkError, wanted_ports};
+use crate::model::{Container, NetworkMode, Protocol, PublishedPort};
 use crate::state::Database;
 
 const NAME: &str = "pasta";
@@ -39,9 +42,24 @@ pub fn program() -> Result<PathBuf, Missing> {
     Ok(found)
 }
 
+/// Why nothing can lead containers outside, if that is so.
+pub fn none() -> Option<Missing> {
+    match program() {
+        Err(missing) => Some(missing),
+        Ok(_) => addresses().is_empty().then_some(Missing::Route),
+    }
+}
+
 /// Holds the ports that a container wants, so that one that is taken is told of by its holder's name.
-pub fn hold(database: &Database, container: &Container) -> Result<Vec<Held>, NetworkError> {
-    ports::all(database, container, &wanted_ports(container), None)
+pub fn hold(
+    database: &Database,
+    container: &Container,
+    connected: &[Connected],
+) -> Result<Vec<Held>, NetworkError> {
+    if container.host.network == NetworkMode::Pasta {
+        return ports::all(database, container, &wanted_ports(container), None);
+    }
+    ports::hold(database, container, connected)
 }
 
 /// The host's addresses towards everywhere, which are the container's as well. Nothing is sent.
@@ -92,8 +110,14 @@ impl Drop for Pasta {
 }
 
 impl Pasta {
-    /// Connects the network namespace of a container's first process. Its log, which it keeps short, is in `folder`.
-    pub fn start(pid: u32, published: &[PublishedPort], folder: &Path) -> Result<Self, NetworkError> {
+    /// Connects the network namespace of a container's first process by a device of this name. Its log, which it keeps short, is in
+    /// `folder`.
+    pub fn start(
+        pid: u32,
+        published: &[PublishedPort],
+        folder: &Path,
+        device: &str,
+    ) -> Result<Self, NetworkError> {
         let what = "connecting the container";
         let program = program().map_err(|missing| NetworkError::NoPasta { what, missing })?;
         let namespace = PathBuf::from(format!("/proc/{pid}/ns/net"));
@@ -102,7 +126,7 @@ impl Pasta {
         let log = folder.join("pasta.log");
         let mut command = Command::new(&program);
         command
-            .args(["--config-net", "--netns", "/proc/self/fd/0", "--no-map-gw", "--ns-ifname", "eth0"])
+            .args(["--config-net", "--netns", "/proc/self/fd/0", "--no-map-gw", "--ns-ifname", device])
             .args(["--foreground", "--quiet", "--tcp-ns", "none", "--udp-ns", "none"])
             .args(["--pid", "/proc/self/fd/1", "--log-file"])
             .arg(&log);
@@ -122,6 +146,17 @@ impl Pasta {
                 Err(NetworkError::Pasta { program, said })
             }
         }
+    }
+
+    /// Waits until it has ended by itself. Nothing is lost when the wait is given up.
+    pub async fn ended(&self) -> io::Result<()> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        #[expect(
+            deprecated,
+            reason = "sound for an OwnedFd; its successor is unsafe for every type, and this crate has no unsafe code"
+        )]
+        let process = AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::empty())?, Interest::READABLE)?;
+        process.readable().await.map(drop)
     }
 
     /// Waits until it has said its number, which is when packets pass.
@@ -146,7 +181,7 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkErr
     move |source| NetworkError::Kernel { action, subject, source }
 }
 
-/// The last line of its log, without the time.
+/// The last complaint in its log, without the time.
 fn last_words(log: &Path) -> Option<String> {
     let mut text = String::new();
     File::open(log).ok()?.take(WORDS).read_to_string(&mut text).ok()?;

@@ -22,6 +22,7 @@ mod liveness;
 mod logs;
 mod names;
 mod network;
+mod outside;
 pub mod protocol;
 mod proxy;
 mod restart;

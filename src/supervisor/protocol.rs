@@ -33,6 +33,8 @@ pub struct Launch {
     pub exe: PathBuf,
     /// The container's record.
     pub container: Container,
+    /// Whether the user who started it is an ordinary one.
+    pub rootless: bool,
     /// Its root file system.
     pub rootfs: Root,
     /// What to mount into it.

@@ -27,6 +27,7 @@ const INFO_DATA: u16 = 2;
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
 const BRIDGE_PORT_HAIRPIN: u16 = 4;
+const BRIDGE_PORT_ISOLATED: u16 = 33;
 const VETH_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -147,6 +148,7 @@ pub(super) struct Pair<'a> {
     pub(super) mac: [u8; 6],
     pub(super) mtu: Option<u32>,
     pub(super) hairpin: bool,
+    pub(super) isolated: bool,
 }
 
 pub(super) fn add_pair(socket: &Socket, pair: &Pair<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
@@ -172,20 +174,23 @@ pub(super) fn add_pair(socket: &Socket, pair: &Pair<'_>, namespace: BorrowedFd<'
     messages.end(data);
     messages.end(info);
     if pair.hairpin {
-        hairpin(&mut messages, pair.here);
+        port_flag(&mut messages, pair.here, BRIDGE_PORT_HAIRPIN);
+    }
+    if pair.isolated {
+        port_flag(&mut messages, pair.here, BRIDGE_PORT_ISOLATED);
     }
     socket.ask(&messages).map(drop)
 }
 
-/// Lets a bridge send a frame back where it came from. Where the firewall sees bridged frames (`br_netfilter`), one that is for a
-/// published port of its own sender is never routed, only bridged.
-fn hairpin(messages: &mut Messages, name: &str) {
+/// Switches something on at a bridge's port. Hairpin lets the bridge send a frame back where it came from: where the firewall sees
+/// bridged frames (`br_netfilter`), one that is for a published port of its own sender is never routed, only bridged.
+fn port_flag(messages: &mut Messages, name: &str, flag: u16) {
     messages.begin(NEWLINK, 0, &link(0, 0, 0));
     messages.text(IFLA_IFNAME, name);
     let info = messages.nest(IFLA_LINKINFO);
     messages.text(INFO_SLAVE_KIND, "bridge");
     let data = messages.nest(INFO_SLAVE_DATA);
-    messages.attribute(BRIDGE_PORT_HAIRPIN, &[1]);
+    messages.attribute(flag, &[1]);
     messages.end(data);
     messages.end(info);
 }

@@ -5,6 +5,7 @@
 //! namespace is gone with the namespace, and takes its other end along.
 
 mod conntrack;
+mod hub;
 mod links;
 mod netlink;
 mod nft;
@@ -17,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+pub use hub::Handle;
 pub use links::Prefix;
 use netlink::Socket;
 pub use nft::{BridgeRules, Obstacle, PortRule, Rules, generation, obstacles, redirect, replace};
@@ -192,6 +194,8 @@ pub struct Port {
     pub mtu: Option<u32>,
     /// It may reach its own published ports.
     pub hairpin: bool,
+    /// It reaches no other isolated port of the bridge.
+    pub isolated: bool,
 }
 
 /// A container's network namespace.
@@ -221,9 +225,14 @@ impl Namespace {
     /// Connects a container with bridges, in this order.
     pub fn connect(&self, ports: &[Port]) -> Result<(), NetError> {
         let host = Socket::route().map_err(failed("connecting", "the container"))?;
+        self.connect_over(&host, ports)
+    }
+
+    /// The same with bridges of the namespace that the socket was opened in.
+    fn connect_over(&self, host: &Socket, ports: &[Port]) -> Result<(), NetError> {
         for port in ports {
             let action = "connecting the container with the bridge";
-            let bridge = links::find(&host, &port.bridge).map_err(failed(action, &port.bridge))?;
+            let bridge = links::find(host, &port.bridge).map_err(failed(action, &port.bridge))?;
             let bridge =
                 bridge.ok_or_else(|| failed(action, &port.bridge)(io::ErrorKind::NotFound.into()))?;
             let pair = links::Pair {
@@ -233,8 +242,9 @@ impl Namespace {
                 mac: port.mac,
                 mtu: port.mtu,
                 hairpin: port.hairpin,
+                isolated: port.isolated,
             };
-            links::add_pair(&host, &pair, self.0.as_fd()).map_err(failed(action, &port.bridge))?;
+            links::add_pair(host, &pair, self.0.as_fd()).map_err(failed(action, &port.bridge))?;
         }
         let inside = self.run(|| {
             let socket = Socket::route()?;

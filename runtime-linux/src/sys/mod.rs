@@ -164,6 +164,12 @@ pub(crate) fn unshare_network_and_mounts() -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })).map(drop)
 }
 
+/// Gives this thread alone a network namespace (`unshare(2)`).
+pub(crate) fn unshare_network() -> Result<(), Errno> {
+    // SAFETY: as above.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET) })).map(drop)
+}
+
 /// Whether this process has exactly one thread. `/proc/self/task` has two links more than threads. One that has ended is counted
 /// for a moment longer than whoever waited for it waits, so that moment is given.
 pub(crate) fn single_threaded() -> bool {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::list;
 use crate::engine::{Connection, Connections};
-use crate::model::{Container, HostConfig, PortBinding, PublishedPort};
+use crate::model::{Container, HostConfig, NetworkMode, PortBinding, PublishedPort};
 
 /// `HostConfig.PortBindings`: what was asked for.
 pub(super) fn bindings(host: &HostConfig) -> Value {
@@ -105,7 +105,8 @@ pub(super) fn settings(container: &Container, alive: bool, connections: &Connect
         .iter()
         .map(|one| (one.name().to_owned(), endpoint(Some(one), container)))
         .collect();
-    if networks.is_empty() && !container.host.network.is_networked() {
+    let passed_on = container.host.network == NetworkMode::Pasta;
+    if passed_on || networks.is_empty() && !container.host.network.is_networked() {
         networks.insert(container.host.network.text(), endpoint(None, container));
     }
     // The fields of old, which speak of the default network alone.

@@ -79,6 +79,10 @@ pub(in crate::supervisor) struct Names {
     run: PathBuf,
     root: PathBuf,
     container: Container,
+    /// Whether its networks' gateways are the host.
+    gateways: bool,
+    /// Its addresses that are not those of networks.
+    outer: Vec<IpAddr>,
     /// The lines of its own addresses that are in `/etc/hosts`.
     own: Vec<HostLine>,
     /// What was written to `/etc/resolv.conf`.
@@ -87,11 +91,13 @@ pub(in crate::supervisor) struct Names {
 }
 
 impl Names {
-    pub(in crate::supervisor) fn new(root: &Path, run: &Path, container: &Container) -> Self {
+    pub(in crate::supervisor) fn new(root: &Path, run: &Path, container: &Container, gateways: bool) -> Self {
         Self {
             run: run.to_owned(),
             root: root.to_owned(),
             container: container.clone(),
+            gateways,
+            outer: Vec::new(),
             own: Vec::new(),
             resolver: String::new(),
             server: None,
@@ -129,7 +135,7 @@ impl Names {
         networks: &[Connected],
         pid: u32,
     ) -> Result<(), ExecError> {
-        if networks.is_empty() {
+        if networks.is_empty() && self.outer.is_empty() {
             return Ok(());
         }
         let mut lines = self.added(networks)?;
@@ -146,17 +152,9 @@ impl Names {
         &self.run
     }
 
-    /// The container has these addresses of the host's.
-    pub(in crate::supervisor) fn addressed(&mut self, addresses: &[IpAddr]) -> Result<(), ExecError> {
-        let line =
-            |address: &IpAddr| HostLine::own(*address, self.hostname(), &self.container.config.domainname);
-        let own: Vec<_> = addresses.iter().map(line).collect();
-        let mut lines = self.added(&[])?;
-        lines.extend(own.iter().cloned());
-        let path = self.run.join("hosts");
-        rewrite(&path, files::hosts(&lines).as_bytes()).map_err(at(&path))?;
-        self.own = own;
-        Ok(())
+    /// The container has these addresses of the host's as well.
+    pub(in crate::supervisor) fn addressed(&mut self, addresses: Vec<IpAddr>) {
+        self.outer = addresses;
     }
 
     /// The container has ended: nothing of ours holds its network.
@@ -206,13 +204,14 @@ impl Names {
         let leases = networks.iter().filter_map(|(_, endpoint)| endpoint.lease);
         let addresses = leases.flat_map(|lease| [lease.ipv4.map(IpAddr::from), lease.ipv6.map(IpAddr::from)]);
         let line = |address| HostLine::own(address, self.hostname(), &self.container.config.domainname);
-        addresses.flatten().map(line).collect()
+        self.outer.iter().copied().chain(addresses.flatten()).map(line).collect()
     }
 
     /// `--add-host`. Before there are networks, lines that need one are left out.
     fn added(&self, networks: &[Connected]) -> Result<Vec<HostLine>, NameError> {
         let mode = &self.host().network;
-        let gateway = networks.iter().flat_map(|(network, _)| &network.pools).find_map(|pool| pool.gateway);
+        let pools = networks.iter().flat_map(|(network, _)| &network.pools);
+        let gateway = pools.filter(|_| self.gateways).find_map(|pool| pool.gateway);
         let gateway = gateway.or((*mode == NetworkMode::Host).then(|| [127, 0, 0, 1].into()));
         let mut lines = Vec::new();
         for extra in &self.host().extra_hosts {

@@ -76,6 +76,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), SupervisorError> {
+    // Its own complaints are in the run directory: nobody sees this process's streams otherwise.
+    let complaints = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
+    // A second set-up is impossible: nothing else in this process does it.
+    let _ = complaints.with_writer(std::io::stderr).try_init();
     let (mut from, to) = files::standard_streams().map_err(SupervisorError::system("opening the streams"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -143,7 +147,7 @@ async fn supervise(
         .map_err(fail)?;
     let executor = open_executor(&launch).map_err(|error| failure(&error))?;
     let mut record = Record::open(launch, database)?;
-    let mut networking = Networking::new(&record.launch.root, &record.launch.run, &record.launch.container);
+    let mut networking = Networking::new(&record.launch);
     let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
     record.started(task.pid());
     hub.announce(&Event::Started);
@@ -351,6 +355,7 @@ async fn attend(
             () = tokio::time::sleep_until(rest.unwrap_or(begun).into()), if rest.is_some() => record.rest(),
             Some(()) = round.sessions.next(), if !round.sessions.is_empty() => {}
             Some(news) = told.recv() => record.note(&news),
+            () = networking.lost() => networking.mend(),
             Some(check) = checks.next(), if !checks.is_empty() => match check {
                 // A frozen container is not asked.
                 Check::Due if !record.state.paused => checks.extend(probe_now(task, record)),

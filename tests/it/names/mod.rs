@@ -78,20 +78,25 @@ impl Town {
 
     /// A name server on this host that knows `*.example` and nothing else; `last` is the end of every address.
     fn server(&self, address: &'static str, last: u8) {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("its namespace");
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
-                .expect("entered");
-            let socket = UdpSocket::bind((address, 53)).expect("bound");
-            tell.send(()).expect("somebody waits");
-            let mut bytes = [0; 1500];
-            while let Ok((length, from)) = socket.recv_from(&mut bytes) {
-                let _ = socket.send_to(&answer(&bytes[..length], last), from);
-            }
-        });
-        told.recv().expect("it serves");
+        serve(self.holder.id(), address, last);
     }
+}
+
+/// The same in the network of a process.
+pub(crate) fn serve(pid: u32, address: &'static str, last: u8) {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).expect("its namespace");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
+            .expect("entered");
+        let socket = UdpSocket::bind((address, 53)).expect("bound");
+        tell.send(()).expect("somebody waits");
+        let mut bytes = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+            let _ = socket.send_to(&answer(&bytes[..length], last), from);
+        }
+    });
+    told.recv().expect("it serves");
 }
 
 impl Drop for Town {

@@ -1,5 +1,7 @@
 //! The engine as an ordinary user runs it: once by a user who has subordinate ids, once by one who has none.
 
+mod networks;
+mod outside;
 mod pasta;
 
 use std::path::Path;
@@ -37,6 +39,22 @@ impl User {
 
     fn umiak(&self, args: &[&str]) -> Output {
         self.host.finish(self.command(args).spawn().expect("setpriv starts"), args)
+    }
+
+    /// The same where `pasta` is not installed.
+    fn without_pasta(&self, args: &[&str]) -> Output {
+        self.host.finish(self.start_without_pasta(args), args)
+    }
+
+    fn start_without_pasta(&self, args: &[&str]) -> std::process::Child {
+        let like = self.command(args);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", self.name, "--regid", self.name, "--clear-groups"]);
+        command.args(["env", "PATH=/nowhere", env!("CARGO_BIN_EXE_umiak")]).args(args);
+        command.env_clear().envs(like.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn().expect("setpriv starts")
     }
 
     /// What a script prints in busybox.

@@ -1,26 +1,26 @@
 //! The network of ordinary users' containers, on a host whose network is the test's own: the user is on a machine with one cable,
 //! at whose other end is another host.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::User;
 use crate::support::host::{Host, Output, Space};
 use crate::support::{ordinary, registry, require};
 
 /// A page that tells each client its address.
-const PAGE: &str = "mkdir -p /www/cgi-bin; cd /www/cgi-bin; echo '#!/bin/sh' > who; echo 'echo; echo $REMOTE_ADDR' >> who; \
+pub(super) const PAGE: &str = "mkdir -p /www/cgi-bin; cd /www/cgi-bin; echo '#!/bin/sh' > who; echo 'echo; echo $REMOTE_ADDR' >> who; \
                     chmod +x who; exec httpd -f -p 80 -h /www";
 
 /// A user on a machine with a network of its own, and the host at the other end of its cable.
-struct Wired {
-    user: User,
-    space: Space,
-    other: Space,
+pub(super) struct Wired {
+    pub(super) user: User,
+    pub(super) space: Space,
+    pub(super) other: Space,
 }
 
 impl Wired {
     /// The image is there; no registry is in reach.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let user = User::new(ordinary::ALONE);
         user.umiak(&["pull", "-q", &registry::busybox()]).exits(0);
         std::fs::remove_file(user.host.dir().join(".config/umiak/config.toml")).expect("a configuration");
@@ -36,7 +36,11 @@ impl Wired {
     }
 
     /// On this machine, which lets users have the device (as Debian does) whatever the one below does.
-    fn umiak(&self, args: &[&str]) -> Output {
+    pub(super) fn umiak(&self, args: &[&str]) -> Output {
+        self.user.host.finish(self.umiak_started(args), args)
+    }
+
+    pub(super) fn umiak_started(&self, args: &[&str]) -> Child {
         let like = self.user.command(args);
         let device = "mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200; exec \"$@\"";
         let mut command = self.space.command("unshare");
@@ -44,11 +48,11 @@ impl Wired {
         command.env_clear().envs(like.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        self.user.host.finish(command.spawn().expect("nsenter starts"), args)
+        command.spawn().expect("nsenter starts")
     }
 
     /// What the page says.
-    fn asked(from: &Space, address: &str) -> Option<String> {
+    pub(super) fn asked(from: &Space, address: &str) -> Option<String> {
         let url = format!("http://{address}/cgi-bin/who");
         let mut command = from.command("timeout");
         let out = command.args(["3", "busybox", "wget", "-q", "-O", "-", &url]).output().expect("busybox");
@@ -56,7 +60,7 @@ impl Wired {
     }
 
     /// Who listens on a port of the machine's.
-    fn listeners(&self, port: u16) -> String {
+    pub(super) fn listeners(&self, port: u16) -> String {
         self.space.sh(&format!("ss -Hltn 'sport = :{port}'"))
     }
 }
@@ -136,22 +140,13 @@ fn without_pasta_a_user_is_told_what_to_install() {
     let image = registry::busybox();
     user.umiak(&["pull", "-q", &image]).exits(0);
     std::fs::remove_file(user.host.dir().join(".config/umiak/config.toml")).expect("a configuration");
-    let umiak = |args: &[&str]| {
-        let like = user.command(args);
-        let who = ["--reuid", ordinary::ALONE, "--regid", ordinary::ALONE, "--clear-groups"];
-        let mut command = Command::new("setpriv");
-        command.args(who).args(["env", "PATH=/nowhere", env!("CARGO_BIN_EXE_umiak")]).args(args);
-        command.env_clear().envs(like.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        user.host.finish(command.spawn().expect("setpriv starts"), args)
-    };
+    let umiak = |args: &[&str]| user.without_pasta(args);
     for flags in [["-p", "8080:80"], ["--network", "bridge"], ["--network", "pasta"]] {
         let args = [&["run", "--rm"], &flags[..], &[&image, "true"]].concat();
         umiak(&args).fails(125, &["needs root or `pasta`: it is not installed", "package `passt`"]);
     }
     // What asks for nothing has nothing.
     assert_eq!(umiak(&["run", "--rm", &image, "ls", "/sys/class/net"]).exits(0).stdout, "lo\n");
-    umiak(&["run", "--rm", "--network", "other", &image, "true"]).fails(125, &["needs root"]);
+    umiak(&["run", "--rm", "--network", "other", &image, "true"]).fails(125, &["network other not found"]);
     user.nothing_is_left();
 }
