@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// musl's own has one lock and no caches.
+/// musl's own has one lock for all threads.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -90,6 +90,10 @@ pub fn launch_ahead(
 fn spawn(exe: &Path, root: &Path, id: &str, complaints: File) -> Result<Child, SupervisorError> {
     let mut command = Command::new(exe);
     command.args([ROLE, id]).arg(root).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+    // Whoever wants backtraces of a panic has them still; those of ordinary errors would be captured for each request.
+    if std::env::var_os("RUST_BACKTRACE").is_some() {
+        command.env("RUST_LIB_BACKTRACE", "0");
+    }
     detach(&mut command).map_err(SupervisorError::system("keeping the streams of this process to itself"))?;
     command.spawn().map_err(SupervisorError::system("starting the supervisor"))
 }

@@ -23,8 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::fs::{Dir, File, OpenOptions};
 use sha2::{Digest as _, Sha256};
+#[cfg(feature = "compiler")]
+use wasmtime::Engine;
+use wasmtime::Module;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
 
 use crate::pool::Engines;
 
