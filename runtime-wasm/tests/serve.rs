@@ -110,6 +110,6 @@ fn requests_and_fuel_are_counted() {
     assert_eq!((used.requests, used.failures), (3, 3));
     // Each of them the same, and within what one may use.
     let fuel = used.fuel.unwrap();
-    assert!(fuel > 3 * 100 && fuel % 3 == 0 && fuel < 3 * 10_000, "{fuel}");
+    assert!(fuel > 3 * 100 && fuel.is_multiple_of(3) && fuel < 3 * 10_000, "{fuel}");
     assert_eq!(runtime.account(Limits::default()).usage().fuel, None);
 }

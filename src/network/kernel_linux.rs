@@ -1,7 +1,7 @@
 //! What of the host's network is ours: bridges, one table of nftables, the ends of containers' devices.
 //!
-//! One lock serialises every engine's changes in one network namespace of the host, whatever its store: it is on the namespace
-//! itself, so that it is nowhere in a file system, and the kernel drops it with its holder.
+//! One lock serialises the changes of every engine of the host, whatever its store. It is on a file that root alone can open: of one
+//! that others can open too, as the namespace itself, anybody could hold a lock, and nobody could start a container.
 //!
 //! A small file in the run directory says which bridges were made and which rules were written. It is written before a bridge is
 //! made and removed after the last one is gone, so that whoever finds it without a container that has addresses knows that a crash
@@ -18,7 +18,7 @@ use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use runtime_linux::net::{self, Bridge, BridgeRules, Namespace, NetError, Port, PortRule, Rules};
@@ -32,6 +32,9 @@ use crate::state::{Database, StateError};
 
 /// The namespace of this process.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// What is locked. It stays: who removed it would have to hold it.
+const LOCK: &str = "/run/umiak-network.lock";
 
 /// How often a change of the table is tried while others change tables as well.
 const TRIES: u32 = 100;
@@ -60,10 +63,10 @@ struct Up {
     packets: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
-/// The lock of this network namespace.
+/// The lock of the host's network.
 #[derive(Debug)]
 struct Lock {
-    _namespace: File,
+    _file: File,
 }
 
 /// What a container has while it is up. Its ports of the host are held by the sockets.
@@ -101,11 +104,14 @@ fn no_rules(table: &str, source: io::Error, asked: bool) -> NetworkError {
 }
 
 fn lock() -> Result<Lock, NetworkError> {
-    let failed = NetworkError::kernel("locking", NAMESPACE);
+    let failed = NetworkError::kernel("locking", LOCK);
     let lock = || {
-        let file = File::open(NAMESPACE)?;
+        // Not through a link, should somebody have laid one there.
+        let mut options = File::options();
+        options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(LOCK)?;
         file.lock()?;
-        Ok(Lock { _namespace: file })
+        Ok(Lock { _file: file })
     };
     lock().map_err(failed)
 }

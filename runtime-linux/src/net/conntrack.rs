@@ -79,8 +79,8 @@ impl Exchange {
     fn read(answer: &Answer) -> Option<Self> {
         let all = || answer.payload.get(4..).map(attributes);
         let (_, tuple) = all()?.find(|(kind, _)| *kind == TUPLE_ORIG)?;
-        let part = |wanted| attributes(tuple).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-        let (ip, protocol) = (part(TUPLE_IP)?, part(TUPLE_PROTO)?);
+        let of_tuple = |wanted| attributes(tuple).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let (ip, protocol) = (of_tuple(TUPLE_IP)?, of_tuple(TUPLE_PROTO)?);
         let (_, address) = attributes(ip).find(|(kind, _)| matches!(*kind, V4_DST | V6_DST))?;
         let field = |wanted| attributes(protocol).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
         if field(PROTO_NUM)?.first() != Some(&UDP) {

@@ -65,6 +65,7 @@ const NAMES: [&str; 4] = ["/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/
 
 /// What a program's threads do before its code runs: of all files they reach the container's alone, where the kernel has Landlock,
 /// and names' files where there are names.
+#[expect(clippy::unnecessary_wraps, reason = "the twin has none")]
 pub(super) fn fence(root: &Arc<RootDir>, preopens: &[Preopen], network: bool) -> Option<Confine> {
     // The first is the root; the others are in the same order as what is mounted into it.
     let writable: Vec<bool> = preopens.iter().map(|preopen| !preopen.read_only).collect();

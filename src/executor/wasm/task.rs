@@ -152,13 +152,12 @@ impl WasmTask {
         let mut published = Vec::new();
         let serving = match (program.role(), &entry, listeners) {
             (Role::Server, None, Listeners::Wanted(wanted)) => {
-                let listeners = match &container.place {
-                    Some(place) => place.run(move || ports::inside(&wanted))??,
-                    None => {
-                        let (listeners, bound) = ports::bind(&wanted)?;
-                        published = bound;
-                        listeners
-                    }
+                let listeners = if let Some(place) = &container.place {
+                    place.run(move || ports::inside(&wanted))??
+                } else {
+                    let (listeners, bound) = ports::bind(&wanted)?;
+                    published = bound;
+                    listeners
                 };
                 Some(Serving { listeners, limits: ServeLimits::default() })
             }
