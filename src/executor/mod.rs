@@ -558,6 +558,8 @@ pub enum ExecError {
         /// What the executor says.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
+        /// What is to be tried.
+        hints: Vec<String>,
     },
     /// There is no task any more.
     #[error("the container is not running")]
@@ -577,7 +579,16 @@ impl ExecError {
         action: &'static str,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self::Failed { kind, action, source: source.into() }
+        Self::Failed { kind, action, source: source.into(), hints: Vec::new() }
+    }
+
+    /// The same failure, with what is to be tried.
+    #[must_use]
+    pub fn hinting(mut self, tries: Vec<String>) -> Self {
+        if let Self::Failed { hints, .. } = &mut self {
+            *hints = tries;
+        }
+        self
     }
 }
 
@@ -593,7 +604,8 @@ impl Kind for ExecError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Refused(refusal) => refusal.hints(),
-            Self::Failed { .. } | Self::NotRunning | Self::Paused { .. } => Vec::new(),
+            Self::Failed { hints, .. } => hints.clone(),
+            Self::NotRunning | Self::Paused { .. } => Vec::new(),
         }
     }
 }

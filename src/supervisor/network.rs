@@ -60,7 +60,8 @@ pub(super) struct Networking {
 }
 
 fn failed(error: NetworkError) -> ExecError {
-    ExecError::failed(error.kind(), "connecting the container with its networks", error)
+    let (kind, hints) = (error.kind(), error.hints());
+    ExecError::failed(kind, "connecting the container with its networks", error).hinting(hints)
 }
 
 /// Whether a container passes packets on as it likes.
