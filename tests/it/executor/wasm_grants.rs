@@ -347,7 +347,6 @@ fn what_a_sandbox_has_no_meaning_for_is_refused_by_name() {
         (&["--cpu-shares", "5"], "--cpu-shares"),
         (&["--memory-reservation", "7m"], "--memory-reservation"),
         (&["--ulimit", "core=0"], "--ulimit"),
-        (&["-P"], "-P"),
         (&["--pid", "host"], "--pid"),
     ] {
         does(&host, "artifact-p1", flags, &["env", "A"]).fails(125, &[word]);
