@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-/// musl's own has one lock for all threads.
-#[cfg(target_env = "musl")]
+/// Each process of a start is short and allocates little: what counts is to ask the kernel for memory seldom, and to touch few pages.
+#[cfg(all(target_os = "linux", target_env = "musl"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     // A container's first process: does not return.
