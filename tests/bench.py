@@ -349,7 +349,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def load(bench, port, connections, duration):
+def press(bench, port, connections, duration):
     """What wrk says of a server: requests a second, and the latency that 50 and 99 of 100 stay below, in milliseconds."""
     said = bench.host.must("wrk", "--latency", "-t", "1", "-c", connections, "-d", f"{duration}s", f"http://127.0.0.1:{port}/")
     unit = {"us": 0.001, "ms": 1, "s": 1000}
@@ -392,7 +392,7 @@ def http(bench, runs):
     for connections in (16, 128):
         for turn in range(-1, rounds):
             for (level, name), port in servers.items():
-                got = load(bench, port, connections, duration if turn >= 0 else 1)
+                got = press(bench, port, connections, duration if turn >= 0 else 1)
                 if turn >= 0:
                     samples.setdefault((level, connections, name), []).append(got)
     print("### A hello by HTTP\n\n| WASI | connections | | requests/s | to umiak | median | p99 |\n|---|---|---|---|---|---|---|")
