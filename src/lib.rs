@@ -34,6 +34,7 @@
 //!
 //! # Processes
 //! `cli → supervisor (same binary, own session) → init → container`. The role is chosen in `main`, before any thread exists.
+//! `run` makes the supervisor's process before anything else, and tells it what to get ready for while the container is made.
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -218,6 +218,14 @@ impl Runtime {
         Ok(self.program(code, origin))
     }
 
+    /// The program with this SHA-256, if it was compiled before: nothing is compiled. Why it cannot be had is said by [`Self::load`].
+    pub fn cached(&self, digest: &[u8; 32]) -> Option<Program> {
+        match self.cache.as_ref()?.lookup(&self.engines, &self.settings.cache_key(digest)) {
+            Ok(Found::Hit(code)) => Some(self.program(code, Origin::Cached)),
+            _ => None,
+        }
+    }
+
     #[cfg(not(feature = "compiler"))]
     fn build(&self, _: Kind, _: &[u8], _: &str, _: &mut dyn FnMut(u64)) -> Result<Code, LoadError> {
         Err(LoadError::NoCompiler { machine: self.settings.machine.name() })

@@ -63,6 +63,7 @@ mod version;
 mod volume;
 mod wait;
 
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -128,8 +129,31 @@ trait Execute {
         false
     }
 
+    /// Whether it will start a new container.
+    fn starts(&self) -> bool {
+        false
+    }
+
     /// Carries it out; the exit status.
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault>;
+}
+
+impl<T: Execute> Execute for Box<T> {
+    fn check(&self) -> Result<(), Fault> {
+        (**self).check()
+    }
+
+    fn mends(&self) -> bool {
+        (**self).mends()
+    }
+
+    fn starts(&self) -> bool {
+        (**self).starts()
+    }
+
+    fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
+        (**self).run(engine, printer)
+    }
 }
 
 /// Commands that only read records or talk to supervisors: they need no right of root's, and an ordinary user's do not pay
@@ -160,12 +184,18 @@ const OUTSIDE: &[&str] = &[
     "wait",
 ];
 
-fn open(options: &Options, command: &str, mends: bool) -> Result<Engine, Fault> {
-    let engine = if mends { Engine::open_mending(options)? } else { Engine::open(options)? };
-    if !OUTSIDE.contains(&command) {
+/// The engine is never dropped: closing its files is the kernel's, which is quicker.
+fn open(options: &Options, name: &str, command: &impl Execute) -> Result<ManuallyDrop<Engine>, Fault> {
+    let open = match (command.mends(), command.starts()) {
+        (true, _) => Engine::open_mending,
+        (false, true) => Engine::open_to_run,
+        (false, false) => Engine::open,
+    };
+    let engine = open(options)?;
+    if !OUTSIDE.contains(&name) {
         engine.enter_namespace()?;
     }
-    Ok(engine)
+    Ok(ManuallyDrop::new(engine))
 }
 
 /// Declares commands, one line each: what clap reads, and the name in messages. Groups are enums made by this as well.
@@ -196,7 +226,7 @@ macro_rules! commands {
                 match self {
                     $(Self::$variant(command) => {
                         command.check()?;
-                        command.run(&open(options, $name, command.mends())?, printer)
+                        command.run(&*open(options, $name, &**command)?, printer)
                     })*
                     $($(Self::$group(commands) => commands.run(options, printer),)*)?
                 }

@@ -173,17 +173,7 @@ impl Engine {
         let Some(entry) = entries.iter().find(|entry| entry.name == container.executor.name) else {
             return Ok(());
         };
-        let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
-        let executor = (entry.open)(&Settings {
-            exe,
-            cache: self.root.join("cache"),
-            guest_memory: Some(self.guest_memory()),
-            interpreted: self.interpreted(),
-            own_process: false,
-            scratch: self.run_dir(&container.id),
-            group_parent: container.host.cgroup_parent.clone(),
-            runtime: container.executor.runtime.clone(),
-        })?;
+        let executor = (entry.open)(&Settings { own_process: false, ..self.settings(container)? })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

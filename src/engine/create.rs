@@ -90,6 +90,7 @@ impl Engine {
             host: options.host.clone(),
             state: RunState::default(),
         };
+        self.foretell(&container);
         self.resolve_joins(&mut container)?;
         self.resolve_networks(&mut container)?;
         self.resolve_mounts(&mut container)?;

@@ -57,13 +57,14 @@ mod volumes;
 mod wants;
 mod wasm;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::model::ContainerId;
 use crate::state::Database;
 use crate::store::Store;
+use run::Ahead;
 
 pub use archive::ImageArchiveError;
 pub use boot::Boot;
@@ -87,7 +88,6 @@ pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
 pub use push::{PushError, PushOptions, Pushed};
 pub use registries::{RegistryNameError, registry_name};
-pub use run::Ahead;
 pub use session::{Control, Output, Session};
 pub use usage::{DiskUsage, ImageUsage};
 pub use volumes::VolumeView;
@@ -127,12 +127,28 @@ pub struct Engine {
     store: OnceCell<Store>,
     /// What was wrong with the database, where it was made anew.
     rebuilt: Option<String>,
+    /// The supervisor's process of the container that is about to be made.
+    ahead: RefCell<Option<Ahead>>,
 }
 
 impl Engine {
     /// Opens (or makes) the engine's files.
     pub fn open(options: &Options) -> Result<Self, EngineError> {
         Self::open_with(options, |root, _| Ok((Database::open(root)?, None)))
+    }
+
+    /// [`Self::open`] for a command that will start a new container: its supervisor's process gets ready meanwhile.
+    pub fn open_to_run(options: &Options) -> Result<Self, EngineError> {
+        let mut ahead = None;
+        let engine = Self::open_with(options, |root, run_root| {
+            // Without root it has to be made in the namespace that is entered only now.
+            if rootless::is_root() {
+                ahead = Ahead::make(run_root);
+            }
+            Ok((Database::open(root)?, None))
+        })?;
+        engine.ahead.replace(ahead);
+        Ok(engine)
     }
 
     fn open_with(
@@ -152,7 +168,16 @@ impl Engine {
         let config = Config::load(options.config.as_deref())?;
         let (database, rebuilt) = open(&root, &run_root)?;
         let config_path = options.config.clone().map(absolute).transpose()?;
-        Ok(Self { root, run_root, config, config_path, database, store: OnceCell::new(), rebuilt })
+        Ok(Self {
+            root,
+            run_root,
+            config,
+            config_path,
+            database,
+            store: OnceCell::new(),
+            rebuilt,
+            ahead: RefCell::new(None),
+        })
     }
 
     /// The root of the store.

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::executor::{Joins, WindowSize};
+use crate::executor::{Joins, Prospect, Settings, WindowSize};
 use crate::model::{Container, ContainerId, RuntimeStatus};
 use crate::supervisor::client::Unlaunched;
-use crate::supervisor::protocol::Event;
+use crate::supervisor::protocol::{Event, Outlook};
 use crate::supervisor::{self, Claim, Launch, Liveness};
 
 use super::containers::{ENDING, REMOVE_TRIES};
@@ -14,21 +14,30 @@ use super::{Engine, EngineError, Session};
 
 /// A supervisor's process that gets ready while its container is being made: on two processors `run` need not wait for it.
 #[derive(Debug)]
-pub struct Ahead {
+pub(super) struct Ahead {
     id: ContainerId,
     process: Unlaunched,
 }
 
 impl Ahead {
-    /// The id that the container has to get.
-    pub fn id(&self) -> &ContainerId {
-        &self.id
+    /// Makes one; `None` where that cannot be done: then the start makes it, and says what is in the way.
+    #[cfg(target_os = "linux")]
+    pub(super) fn make(run_root: &Path) -> Option<Self> {
+        let id = super::create::random_id().ok()?;
+        let exe = std::env::current_exe().ok()?;
+        let process = supervisor::client::launch_ahead(&exe, run_root, id.short()).ok()?;
+        Some(Self { id, process })
+    }
+
+    /// Elsewhere a file has a name from its beginning, and would stay if this process died.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn make(_: &Path) -> Option<Self> {
+        None
     }
 }
 
 /// What a start has gathered before the container's files are made ready.
 struct Prepared {
-    exe: PathBuf,
     run: PathBuf,
     process: Unlaunched,
     joins: Joins,
@@ -36,21 +45,61 @@ struct Prepared {
 }
 
 impl Engine {
-    /// Makes the process that will supervise the next new container, for [`Self::start_with`]. `None` where that cannot be done:
-    /// then the start makes it, and says what is in the way.
-    #[cfg(target_os = "linux")]
-    pub fn ahead(&self) -> Option<Ahead> {
-        let id = super::create::random_id().ok()?;
-        let exe = std::env::current_exe().ok()?;
-        let process = supervisor::client::launch_ahead(&exe, &self.root, &self.run_root, id.short()).ok()?;
-        Some(Ahead { id, process })
+    /// The id for a new container that will be started at once: its supervisor's process is there already. `None` where that cannot be.
+    pub fn ahead(&self) -> Option<ContainerId> {
+        let mut ahead = self.ahead.borrow_mut();
+        if ahead.is_none() {
+            *ahead = Ahead::make(&self.run_root);
+        }
+        ahead.as_ref().map(|ahead| ahead.id.clone())
     }
 
-    /// Elsewhere a file has a name from its beginning, and would stay if this process died.
-    #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unused_self, reason = "the twin for Linux needs it")]
-    pub fn ahead(&self) -> Option<Ahead> {
-        None
+    /// The process that was made ahead is not needed.
+    pub fn never_mind(&self) {
+        drop(self.ahead.take());
+    }
+
+    /// Tells the process that was made ahead what its container will be.
+    pub(super) fn foretell(&self, container: &Container) {
+        if let Some(ahead) = self.ahead.borrow_mut().as_mut().filter(|ahead| ahead.id == container.id) {
+            self.announce(&mut ahead.process, container);
+        }
+    }
+
+    /// Tells a process what to get ready for. Whatever is wrong here is wrong at its launch as well, and is said then.
+    fn announce(&self, process: &mut Unlaunched, container: &Container) {
+        if let Ok(outlook) = self.outlook(container) {
+            process.announce(outlook);
+        }
+    }
+
+    fn outlook(&self, container: &Container) -> Result<Outlook, EngineError> {
+        let layers = self.store()?.layers();
+        Ok(Outlook {
+            root: self.root.clone(),
+            executor: container.executor.name.clone(),
+            settings: self.settings(container)?,
+            prospect: Prospect {
+                layers: container.layers.iter().map(|layer| layers.path(layer)).collect(),
+                args: container.config.args(),
+                cwd: container.config.cwd().to_owned(),
+                fuel: container.host.fuel.is_some(),
+            },
+        })
+    }
+
+    /// What a container's executor needs to know, in a supervisor.
+    pub(super) fn settings(&self, container: &Container) -> Result<Settings, EngineError> {
+        Ok(Settings {
+            exe: std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?,
+            cache: self.root.join("cache"),
+            guest_memory: Some(self.guest_memory()),
+            interpreted: self.interpreted(),
+            own_process: true,
+            scratch: self.run_dir(&container.id),
+            group_parent: container.host.cgroup_parent.clone(),
+            runtime: container.executor.runtime.clone(),
+        })
     }
 
     /// Starts a created or exited container.
@@ -59,17 +108,6 @@ impl Engine {
     pub fn start(
         &self,
         container: &Container,
-        attach: bool,
-        window: Option<WindowSize>,
-    ) -> Result<Session, EngineError> {
-        self.start_with(container, None, attach, window)
-    }
-
-    /// [`Self::start`] of a container that was made with the id of `ahead`.
-    pub fn start_with(
-        &self,
-        container: &Container,
-        ahead: Option<Ahead>,
         attach: bool,
         window: Option<WindowSize>,
     ) -> Result<Session, EngineError> {
@@ -82,12 +120,16 @@ impl Engine {
             return Err(EngineError::NoContainer { query: container.name.clone() });
         }
         let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;
-        let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
-        let process = match ahead {
-            Some(ahead) if ahead.id == container.id => settled(ahead.process, &run)?,
-            _ => supervisor::client::launch(&exe, &self.root, &run, container.id.short())?,
+        let process = match self.ahead.take().filter(|ahead| ahead.id == container.id) {
+            Some(ahead) => settled(ahead.process, &run)?,
+            None => {
+                let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
+                let mut process = supervisor::client::launch(&exe, &run, container.id.short())?;
+                self.announce(&mut process, container);
+                process
+            }
         };
-        let prepared = Prepared { exe, run, process, joins, claim };
+        let prepared = Prepared { run, process, joins, claim };
         match self.launch(container, attach, window, prepared) {
             Ok(running) => Ok(running),
             Err(error) => {
@@ -148,7 +190,7 @@ impl Engine {
         window: Option<WindowSize>,
         prepared: Prepared,
     ) -> Result<Session, EngineError> {
-        let Prepared { exe, run, process, joins, claim } = prepared;
+        let Prepared { run, process, joins, claim } = prepared;
         let store = self.store()?;
         let rootfs = store.snapshots().prepare(&container.id, &container.layers)?;
         let mounts = self.mounts(container, &rootfs)?;
@@ -156,15 +198,13 @@ impl Engine {
             root: self.root.clone(),
             run,
             dir: store.container_dir(&container.id),
-            exe,
             container: container.clone(),
+            settings: self.settings(container)?,
             rootless: cfg!(unix) && !super::rootless::is_root(),
             rootfs,
             mounts,
             joins,
             window,
-            guest_memory: Some(self.guest_memory()),
-            interpreted: self.interpreted(),
             attach,
         };
         drop(claim);

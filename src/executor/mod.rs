@@ -239,7 +239,7 @@ impl Refusal {
 }
 
 /// What an executor needs to know of its surroundings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The engine's own binary, to be run again in another role.
     pub exe: PathBuf,
@@ -257,6 +257,19 @@ pub struct Settings {
     pub group_parent: String,
     /// The installed program that the executor drives, if it drives one.
     pub runtime: Option<OciRuntime>,
+}
+
+/// What is known of a container before it is made. It may come out otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prospect {
+    /// The directories of its layers, lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Working directory, absolute.
+    pub cwd: String,
+    /// Whether its instructions are to be counted.
+    pub fuel: bool,
 }
 
 /// The process to run.
@@ -406,6 +419,9 @@ fn drop_later(slow: impl Send + 'static) {
 pub trait Executor: Debug + Send + Sync {
     /// Makes everything ready up to, but not including, the first instruction of the program.
     async fn create(&self, request: Create) -> Result<Box<dyn Task>, ExecError>;
+    /// Does ahead what [`Self::create`] will probably need and what needs no container. It must not do what only a confined process
+    /// may, and tells nothing: what fails here fails there again.
+    fn anticipate(&self, _: &Prospect) {}
     /// Removes what a crash left of a container's tasks; idempotent.
     async fn sweep(&self, id: &ContainerId) -> Result<(), ExecError>;
 }

@@ -138,6 +138,11 @@ impl ContainerConfig {
     pub fn args(&self) -> Vec<String> {
         self.entrypoint.iter().chain(&self.cmd).cloned().collect()
     }
+
+    /// The working directory, absolute.
+    pub fn cwd(&self) -> &str {
+        if self.working_dir.is_empty() { "/" } else { &self.working_dir }
+    }
 }
 
 /// The states a container's record can be in.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::endpoint::{self, Connection};
 use super::protocol::{
-    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, ProtocolError, Request, StopOrder,
+    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, Outlook, ProtocolError, Request, StopOrder,
     UpdateOrder,
 };
 use super::{ROLE, SupervisorError};
@@ -59,12 +59,12 @@ pub struct Unlaunched {
     nameless: Option<File>,
 }
 
-/// Makes the process of a supervisor; its run directory must exist. `root` is the store's, which it gets ready to use.
-pub fn launch(exe: &Path, root: &Path, run: &Path, id: &str) -> Result<Unlaunched, SupervisorError> {
+/// Makes the process of a supervisor; its run directory must exist.
+pub fn launch(exe: &Path, run: &Path, id: &str) -> Result<Unlaunched, SupervisorError> {
     let log = run.join(COMPLAINTS);
     let complaints = File::create(&log).map_err(SupervisorError::file("creating", &log))?;
     Ok(Unlaunched {
-        child: Some(spawn(exe, root, id, complaints)?),
+        child: Some(spawn(exe, id, complaints)?),
         #[cfg(target_os = "linux")]
         nameless: None,
     })
@@ -72,24 +72,19 @@ pub fn launch(exe: &Path, root: &Path, run: &Path, id: &str) -> Result<Unlaunche
 
 /// Makes the process of a supervisor before its container is made. Nothing of it has a name, so nothing stays if this process dies.
 #[cfg(target_os = "linux")]
-pub fn launch_ahead(
-    exe: &Path,
-    root: &Path,
-    run_root: &Path,
-    id: &str,
-) -> Result<Unlaunched, SupervisorError> {
+pub fn launch_ahead(exe: &Path, run_root: &Path, id: &str) -> Result<Unlaunched, SupervisorError> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let nameless = rustix::fs::open(run_root, flags, Mode::from_raw_mode(0o644))
         .map(File::from)
         .map_err(|errno| SupervisorError::file("making a file in", run_root)(errno.into()))?;
     let complaints = nameless.try_clone().map_err(SupervisorError::system("keeping a file"))?;
-    Ok(Unlaunched { child: Some(spawn(exe, root, id, complaints)?), nameless: Some(nameless) })
+    Ok(Unlaunched { child: Some(spawn(exe, id, complaints)?), nameless: Some(nameless) })
 }
 
-fn spawn(exe: &Path, root: &Path, id: &str, complaints: File) -> Result<Child, SupervisorError> {
+fn spawn(exe: &Path, id: &str, complaints: File) -> Result<Child, SupervisorError> {
     let mut command = Command::new(exe);
-    command.args([ROLE, id]).arg(root).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+    command.args([ROLE, id]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
     // Whoever wants backtraces of a panic has them still; those of ordinary errors would be captured for each request.
     if std::env::var_os("RUST_BACKTRACE").is_some() {
         command.env("RUST_LIB_BACKTRACE", "0");
@@ -136,6 +131,13 @@ impl Unlaunched {
         let from = format!("/proc/self/fd/{}", file.as_raw_fd());
         linkat(CWD, from, CWD, &log, AtFlags::SYMLINK_FOLLOW)
             .map_err(|errno| SupervisorError::file("naming", &log)(errno.into()))
+    }
+
+    /// Tells it what it can get ready for. One that does not hear it says so when it is launched.
+    pub fn announce(&mut self, outlook: Outlook) {
+        if let Some(to) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) {
+            let _ = Request::Outlook(Box::new(outlook)).send(to);
+        }
     }
 
     /// Tells it what to supervise.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::executor::{Exit, Joins, Mount, Process, Root, Stats, WindowSize};
+use crate::executor::{Exit, Joins, Mount, Process, Prospect, Root, Settings, Stats, WindowSize};
 use crate::model::{Container, EndpointSettings, ErrorKind, Resources, RestartPolicy};
 
 /// The largest payload, in bytes.
@@ -20,6 +20,19 @@ pub const MAX_PAYLOAD: usize = 16 << 20;
 /// How many frames of input a client may send that were not acknowledged.
 pub const STDIN_WINDOW: usize = 8;
 
+/// What a supervisor that waits for its launch can get ready for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// The store's root.
+    pub root: PathBuf,
+    /// The executor's name.
+    pub executor: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// What will be run.
+    pub prospect: Prospect,
+}
+
 /// Everything a supervisor is told at birth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -29,10 +42,10 @@ pub struct Launch {
     pub run: PathBuf,
     /// The container's directory in the store (its log is there).
     pub dir: PathBuf,
-    /// The engine's binary.
-    pub exe: PathBuf,
     /// The container's record.
     pub container: Container,
+    /// What its executor needs to know.
+    pub settings: Settings,
     /// Whether the user who started it is an ordinary one.
     pub rootless: bool,
     /// Its root file system.
@@ -43,10 +56,6 @@ pub struct Launch {
     pub joins: Joins,
     /// The size of the client's terminal.
     pub window: Option<WindowSize>,
-    /// Bytes of memory of a sandboxed guest, by the configuration.
-    pub guest_memory: Option<u64>,
-    /// Whether a sandboxed guest is interpreted, by the configuration.
-    pub interpreted: bool,
     /// Whether the client that launches wants the output.
     pub attach: bool,
 }
@@ -137,7 +146,7 @@ impl fmt::Display for Failure {
 /// What a client says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// The first frame of the client that made the supervisor.
+    /// The first frame of the client that made the supervisor, or the second, after an outlook.
     Launch(Box<Launch>),
     /// Bytes for the container's standard input.
     Stdin(Vec<u8>),
@@ -167,6 +176,8 @@ pub enum Request {
     Processes,
     /// Connect it with a network, or disconnect it.
     Network(Box<NetworkOrder>),
+    /// The launch will follow; this is what it will probably be.
+    Outlook(Box<Outlook>),
 }
 
 /// What a supervisor says.
@@ -271,6 +282,7 @@ impl Frame for Request {
             Self::Stats => (13, Vec::new()),
             Self::Processes => (14, Vec::new()),
             Self::Network(order) => (15, serde_json::to_vec(order)?),
+            Self::Outlook(outlook) => (16, serde_json::to_vec(outlook)?),
         })
     }
 
@@ -291,6 +303,7 @@ impl Frame for Request {
             13 => Self::Stats,
             14 => Self::Processes,
             15 => Self::Network(serde_json::from_slice(&payload)?),
+            16 => Self::Outlook(serde_json::from_slice(&payload)?),
             other => return Err(ProtocolError::Type(other)),
         })
     }
@@ -331,6 +344,19 @@ impl Frame for Event {
 mod tests {
     use super::*;
 
+    fn settings() -> Settings {
+        Settings {
+            exe: "/umiak".into(),
+            cache: "/cache".into(),
+            guest_memory: Some(1),
+            interpreted: true,
+            own_process: true,
+            scratch: "/run/x".into(),
+            group_parent: "parent".into(),
+            runtime: None,
+        }
+    }
+
     #[test]
     fn frames_survive_the_wire() {
         let mut wire = Vec::new();
@@ -348,6 +374,17 @@ mod tests {
             Request::Stats,
             Request::Processes,
             Request::Network(Box::new(NetworkOrder::Disconnect { network: "x".into() })),
+            Request::Outlook(Box::new(Outlook {
+                root: "/root".into(),
+                executor: "wasm".into(),
+                settings: settings(),
+                prospect: Prospect {
+                    layers: vec!["/layer".into()],
+                    args: vec!["/a".into(), "b".into()],
+                    cwd: "/".into(),
+                    fuel: true,
+                },
+            })),
         ];
         for frame in &sent {
             frame.send(&mut wire).unwrap();

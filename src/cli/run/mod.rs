@@ -42,12 +42,15 @@ impl Execute for Run {
         if self.detach { Ok(()) } else { foreground::check_terminal(self.flags.interactive, self.flags.tty) }
     }
 
+    fn starts(&self) -> bool {
+        true
+    }
+
     fn run(&self, engine: &Engine, printer: &Printer) -> Result<u8, Fault> {
-        let ahead = engine.ahead();
-        let id = ahead.as_ref().map(|ahead| ahead.id().clone());
-        let container = create(&self.flags, engine, printer, !self.detach, id)?;
+        let made = create(&self.flags, engine, printer, !self.detach, engine.ahead());
+        let container = made.inspect_err(|_| engine.never_mind())?;
         if self.detach {
-            engine.start_with(&container, ahead, false, None)?;
+            engine.start(&container, false, None)?;
             printer.line(&container.id)?;
             return Ok(0);
         }
@@ -62,7 +65,7 @@ impl Execute for Run {
             keys: self.keys()?,
         })?;
         let window = if config.tty { terminal::size() } else { None };
-        let session = engine.start_with(&container, ahead, true, window)?;
+        let session = engine.start(&container, true, window)?;
         Ok(foreground.stay(session, printer)?.status())
     }
 }

@@ -50,7 +50,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use runtime_wasm::{Preopen, Runtime, SetupError};
 
-use super::{Create, Entry, ExecError, Executor, Refusal, Settings, Task, Want, Workload};
+use super::{Create, Entry, ExecError, Executor, Prospect, Refusal, Settings, Task, Want, Workload};
 use crate::model::{ContainerId, ErrorKind, Packaging};
 pub use runtime_wasm::{Contents, Item, Kind, Need, Role, Target, inspect};
 
@@ -120,7 +120,7 @@ fn loader(caches: &Caches, fuel: bool) -> Result<Loader, ExecError> {
         };
         ExecError::failed(kind, "setting up the sandbox", error)
     })?;
-    Ok(Loader { runtime, memo: caches.memo() })
+    Ok(Loader { runtime, memo: caches.memo(), ready: Mutex::default() })
 }
 
 /// A root with what is mounted into it.
@@ -201,6 +201,12 @@ impl Executor for Wasm {
         });
         let listeners = ports::Listeners::Wanted(request.host.ports.clone());
         Ok(Box::new(WasmTask::create(&container, request.process, request.stdio, listeners)?))
+    }
+
+    fn anticipate(&self, prospect: &Prospect) {
+        if !prospect.fuel {
+            self.loader.anticipate(prospect);
+        }
     }
 
     /// Nothing outlives the process that made it.

@@ -5,12 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Mutex, PoisonError};
 
 use runtime_wasm::{Input, LinkError, LoadError, Program, Runtime, Source};
 
-use super::memo::{self, Memo};
-use super::root::RootDir;
-use crate::executor::ExecError;
+use super::memo::{self, Identity, Memo};
+use super::root::{self, RootDir};
+use crate::executor::{ExecError, Prospect, Root};
 use crate::model::ErrorKind;
 
 /// What compiles and remembers.
@@ -18,6 +19,8 @@ use crate::model::ErrorKind;
 pub(super) struct Loader {
     pub(super) runtime: Runtime,
     pub(super) memo: Memo,
+    /// A program that was loaded ahead, and what identifies its file.
+    pub(super) ready: Mutex<Option<(Identity, Program)>>,
 }
 
 /// A program, and the function to call instead of its beginning.
@@ -86,12 +89,28 @@ impl Loader {
         }
     }
 
+    /// Loads the program that a container will probably have out of its layers, if it was compiled before. That it is the one is
+    /// seen when the container is there; nothing of an image is compiled in a process that is not confined yet.
+    pub(super) fn anticipate(&self, prospect: &Prospect) {
+        let Some(name) = prospect.args.first().filter(|name| !name.is_empty()) else { return };
+        let path = absolute(name, &prospect.cwd);
+        let ready = prospect.layers.iter().rev().find_map(|layer| {
+            let root = root::open(&Root::Directory(layer.clone())).ok()?;
+            let identity = root.identity(&open(&root, &path, name).ok()?)?;
+            let program = self.runtime.cached(&self.memo.recall(&identity)?)?;
+            // Binds its imports, once; what is wrong with them is said by the container's own check.
+            let _ = program.check(None);
+            Some((identity, program))
+        });
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+    }
+
     fn file(&self, root: &RootDir, name: &str, cwd: &str) -> Result<Program, ProgramError> {
         if name.is_empty() {
             return Err(ProgramError::None);
         }
         let name = name.to_owned();
-        let path = if name.starts_with('/') { name.clone() } else { format!("{cwd}/{name}") };
+        let path = absolute(&name, cwd);
         let file = open(root, &path, &name)?;
         let mut compiling = |bytes| tracing::info!(bytes, "compiling the program, once");
         self.compile(root, &file, &mut compiling).map_err(|source| match source {
@@ -108,6 +127,12 @@ impl Loader {
         compiling: &mut dyn FnMut(u64),
     ) -> Result<Program, LoadError> {
         let identity = root.identity(file);
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((of, program)) = ready
+            && Some(&of) == identity.as_ref()
+        {
+            return Ok(program);
+        }
         if let Some(digest) = identity.as_ref().and_then(|identity| self.memo.recall(identity)) {
             let source = Source { input: Input::File(file), digest: Some(digest) };
             match self.runtime.load(&source, compiling) {
@@ -130,6 +155,10 @@ impl Loader {
         }
         Ok(program)
     }
+}
+
+fn absolute(name: &str, cwd: &str) -> String {
+    if name.starts_with('/') { name.to_owned() } else { format!("{cwd}/{name}") }
 }
 
 fn checked(program: Program, name: &str, entry: Option<String>) -> Result<Loaded, ProgramError> {

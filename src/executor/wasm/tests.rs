@@ -394,6 +394,42 @@ async fn a_program_is_not_read_again_once_its_digest_is_remembered() {
     assert_eq!(task.wait().await.unwrap().code, 4);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_was_anticipated_is_run_only_if_it_is_the_program() {
+    let subject = Wasi::new(Layout::Directory);
+    let root = subject.root(Some(&guest("(call $exit (i32.const 3))")));
+    let Root::Directory(dir) = &root else { panic!("a directory") };
+    let prospect = Prospect {
+        layers: vec![dir.clone()],
+        args: vec!["/program.wasm".to_owned()],
+        cwd: "/".to_owned(),
+        fuel: false,
+    };
+    let caches = Caches { dir: subject.dir.path().join("cache"), interpreted: false };
+    let is_ready = || {
+        let loader = loader(&caches, false).unwrap();
+        loader.anticipate(&prospect);
+        loader.ready.into_inner().unwrap().is_some()
+    };
+    let runs = async |change: Option<&[u8]>| {
+        let executor = subject.open().unwrap();
+        executor.anticipate(&prospect);
+        if let Some(bytes) = change {
+            std::fs::write(dir.join("program.wasm"), bytes).unwrap();
+        }
+        let task = executor.create(subject.create(root.clone(), files().0)).await.unwrap();
+        task.start().await.unwrap();
+        task.wait().await.unwrap().code
+    };
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    assert!(!is_ready(), "nothing is compiled ahead");
+    assert_eq!(runs(None).await, 3);
+    assert!(is_ready());
+    assert_eq!(runs(None).await, 3);
+    assert_eq!(runs(Some(&guest("(call $exit (i32.const 4))"))).await, 4, "it is another program by now");
+}
+
 #[tokio::test]
 async fn networks_of_other_containers_are_refused() {
     let subject = Wasi::new(Layout::Directory);

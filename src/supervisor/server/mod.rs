@@ -10,7 +10,6 @@ mod session;
 mod streams;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,7 +26,9 @@ use super::health;
 use super::hub::{Hub, Outlet};
 use super::logs::Log;
 use super::network::Networking;
-use super::protocol::{Event, Failure, Frame, Launch, NetworkOrder, Request, StopOrder, UpdateOrder};
+use super::protocol::{
+    Event, Failure, Frame, Launch, NetworkOrder, Outlook, Request, StopOrder, UpdateOrder,
+};
 use super::restart::{Decision, Restart};
 use super::{Liveness, SupervisorError, log_path};
 use crate::executor::{self, ExecError, Executor, Exit, Process, Refusal, Settings, Stats, Task, WindowSize};
@@ -85,19 +86,21 @@ fn run() -> Result<(), SupervisorError> {
         .enable_all()
         .build()
         .map_err(SupervisorError::system("starting the event loop"))?;
-    // What takes a while and needs no launch, while its client is at work. Whoever uses it says what is wrong with it.
-    let database = std::env::args_os().nth(3).and_then(|root| Database::open(Path::new(&root)).ok());
-    let launch = match Request::receive(&mut from)? {
-        Some(Request::Launch(launch)) => launch,
-        // Its client thought better of it, or is gone.
-        None => return Ok(()),
-        Some(_) => return Err(super::protocol::ProtocolError::Type(0).into()),
+    let mut early = Early::default();
+    let launch = loop {
+        match Request::receive(&mut from)? {
+            Some(Request::Outlook(outlook)) => early = Early::of(*outlook),
+            Some(Request::Launch(launch)) => break launch,
+            // Its client thought better of it, or is gone.
+            None => return Ok(()),
+            Some(_) => return Err(super::protocol::ProtocolError::Type(0).into()),
+        }
     };
     let hub = Arc::new(Hub::new(log(&launch)));
     let launcher = Outlet::new(to, launch.attach);
     hub.add(&launcher, launch.attach);
     // The blocking threads of the runtime must not hold the end up.
-    let outcome = runtime.block_on(supervise(*launch, database, from, &launcher, Arc::clone(&hub)));
+    let outcome = runtime.block_on(supervise(*launch, early, from, &launcher, Arc::clone(&hub)));
     runtime.shutdown_background();
     if let Err(failure) = outcome {
         hub.announce(&Event::Failed(failure));
@@ -132,7 +135,7 @@ fn failure(error: &(impl Kind + 'static)) -> Failure {
 /// The container's life, from the lock to the last record.
 async fn supervise(
     launch: Launch,
-    database: Option<Database>,
+    early: Early,
     from: std::fs::File,
     launcher: &Arc<Outlet>,
     hub: Arc<Hub>,
@@ -145,7 +148,12 @@ async fn supervise(
             _ => SupervisorError::file("listening in", &launch.run)(error),
         })
         .map_err(fail)?;
-    let executor = open_executor(&launch).map_err(|error| failure(&error))?;
+    let Early { database, executor } = early;
+    let executor = match executor.filter(|ready| ready.fits(&launch)) {
+        Some(ready) => ready.executor,
+        None => open_executor(&launch.container.executor.name, &launch.settings)
+            .map_err(|error| failure(&error))?,
+    };
     let mut record = Record::open(launch, database)?;
     let mut networking = Networking::new(&record.launch);
     let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
@@ -248,20 +256,40 @@ async fn free(task: Box<dyn Task>) {
     }
 }
 
-fn open_executor(launch: &Launch) -> Result<Box<dyn Executor>, ExecError> {
-    let settings = Settings {
-        exe: launch.exe.clone(),
-        cache: launch.root.join("cache"),
-        guest_memory: launch.guest_memory,
-        interpreted: launch.interpreted,
-        own_process: true,
-        scratch: launch.run.clone(),
-        group_parent: launch.container.host.cgroup_parent.clone(),
-        runtime: launch.container.executor.runtime.clone(),
-    };
-    let name = launch.container.executor.name.as_str();
+/// What was got ready before the launch, while the client was at work. Whoever uses it says what is wrong with it.
+#[derive(Default)]
+struct Early {
+    database: Option<Database>,
+    executor: Option<ReadyExecutor>,
+}
+
+struct ReadyExecutor {
+    name: String,
+    settings: Settings,
+    executor: Box<dyn Executor>,
+}
+
+impl Early {
+    fn of(outlook: Outlook) -> Self {
+        let Outlook { root, executor: name, settings, prospect } = outlook;
+        let database = Database::open(&root).ok();
+        let executor = open_executor(&name, &settings).ok().map(|executor| {
+            executor.anticipate(&prospect);
+            ReadyExecutor { name, settings, executor }
+        });
+        Self { database, executor }
+    }
+}
+
+impl ReadyExecutor {
+    fn fits(&self, launch: &Launch) -> bool {
+        self.name == launch.container.executor.name && self.settings == launch.settings
+    }
+}
+
+fn open_executor(name: &str, settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
     match executor::entries().into_iter().find(|entry| entry.name == name) {
-        Some(entry) => (entry.open)(&settings),
+        Some(entry) => (entry.open)(settings),
         None => Err(ExecError::failed(
             ErrorKind::Unsupported,
             "choosing the executor",

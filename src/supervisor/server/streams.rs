@@ -156,7 +156,7 @@ fn create_request(launch: &Launch, name_files: NameFiles, stdio: Stdio) -> Creat
         process: Process {
             args: config.args(),
             env: config.env.clone(),
-            cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
+            cwd: config.cwd().to_owned(),
             user: config.user.clone(),
         },
         hostname: if config.hostname.is_empty() {
