@@ -1,11 +1,9 @@
 //! Chooses the role of this process, before any thread exists.
 
-use std::process::ExitCode;
-
-/// Each process of a start is short and allocates little: what counts is to ask the kernel for memory seldom, and to touch few pages.
 #[cfg(all(target_os = "linux", target_env = "musl"))]
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+mod heap;
+
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A container's first process: does not return.
