@@ -125,7 +125,8 @@ fn ends_of_every_kind_are_told() {
     let pid = Host::supervisor(&id).expect("it runs");
     let pid = rustix::process::Pid::from_raw(pid.try_into().expect("a pid")).expect("not 0");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
-    until("it is gone", || Host::supervisor(&id).is_none());
+    // Its lock goes a moment after its command line.
+    until("it is gone", || host.umiak(&["ps", "-qf", "name=lost"]).exits(0).stdout.is_empty());
     host.umiak(&["container", "prune", "-f"]).exits(0);
     assert_eq!(of("lost")[2..], ["container die exitCode=137", "container destroy"]);
     assert_eq!(past(&host, &["event=prune"]).len(), 1);
