@@ -141,11 +141,17 @@ impl Engine {
     pub fn open_to_run(options: &Options) -> Result<Self, EngineError> {
         let mut ahead = None;
         let engine = Self::open_with(options, |root, run_root| {
-            // Without root it has to be made in the namespace that is entered only now.
-            if rootless::is_root() {
-                ahead = Ahead::make(run_root);
-            }
-            Ok((Database::open(root)?, None))
+            std::thread::scope(|scope| {
+                let make = || Ahead::make(run_root);
+                // Without root it has to be made in the namespace that is entered later. A thread waits until it is.
+                let made = rootless::is_root().then(|| std::thread::Builder::new().spawn_scoped(scope, make));
+                let database = Database::open(root);
+                ahead = made.and_then(Result::ok).and_then(|made| made.join().ok().flatten());
+                if let Some(ahead) = ahead.as_mut().filter(|_| database.is_ok()) {
+                    ahead.tell_store(root);
+                }
+                Ok((database?, None))
+            })
         })?;
         engine.ahead.replace(ahead);
         Ok(engine)

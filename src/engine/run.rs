@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::executor::{Joins, Prospect, Settings, WindowSize};
 use crate::model::{Container, ContainerId, RuntimeStatus};
 use crate::supervisor::client::Unlaunched;
-use crate::supervisor::protocol::{Event, Outlook};
+use crate::supervisor::protocol::{Event, Outlook, Request};
 use crate::supervisor::{self, Claim, Launch, Liveness};
 
 use super::containers::{ENDING, REMOVE_TRIES};
@@ -34,6 +34,11 @@ impl Ahead {
     pub(super) fn make(_: &Path) -> Option<Self> {
         None
     }
+
+    /// Tells it of the store, whose database is open by now: two that open it first at once would wait for each other.
+    pub(super) fn tell_store(&mut self, root: &Path) {
+        self.process.tell(&Request::Store(root.to_owned()));
+    }
 }
 
 /// What a start has gathered before the container's files are made ready.
@@ -50,6 +55,9 @@ impl Engine {
         let mut ahead = self.ahead.borrow_mut();
         if ahead.is_none() {
             *ahead = Ahead::make(&self.run_root);
+            if let Some(made) = ahead.as_mut() {
+                made.tell_store(&self.root);
+            }
         }
         ahead.as_ref().map(|ahead| ahead.id.clone())
     }
@@ -69,14 +77,13 @@ impl Engine {
     /// Tells a process what to get ready for. Whatever is wrong here is wrong at its launch as well, and is said then.
     fn announce(&self, process: &mut Unlaunched, container: &Container) {
         if let Ok(outlook) = self.outlook(container) {
-            process.announce(outlook);
+            process.tell(&Request::Outlook(Box::new(outlook)));
         }
     }
 
     fn outlook(&self, container: &Container) -> Result<Outlook, EngineError> {
         let layers = self.store()?.layers();
         Ok(Outlook {
-            root: self.root.clone(),
             executor: container.executor.name.clone(),
             settings: self.settings(container)?,
             prospect: Prospect {
@@ -115,7 +122,7 @@ impl Engine {
         // Of two that start one container, one sees the other's claim or its supervisor's.
         let claim = self.claim_to_start(container, &run)?;
         // Under the claim nobody can remove it; before it somebody may have.
-        if self.database.container(&container.id)?.is_none() {
+        if !self.database.has_container(&container.id)? {
             let _ = supervisor::forget(&run);
             return Err(EngineError::NoContainer { query: container.name.clone() });
         }
@@ -125,6 +132,7 @@ impl Engine {
             None => {
                 let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
                 let mut process = supervisor::client::launch(&exe, &run, container.id.short())?;
+                process.tell(&Request::Store(self.root.clone()));
                 self.announce(&mut process, container);
                 process
             }

@@ -5,7 +5,7 @@
 use rusqlite::Connection;
 
 use super::{Database, Durable, Failure, StateError, StoredImage};
-use crate::model::{Container, ContainerId, Digest, Image, Volume};
+use crate::model::{Container, Digest, Image, Volume};
 
 /// Something wrong in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,13 +176,6 @@ impl Database {
             }
         }
         Ok(found)
-    }
-
-    /// Whether a container is recorded, whatever its record says.
-    pub fn has_container(&self, id: &ContainerId) -> Result<bool, StateError> {
-        self.read("look for a container", |c| {
-            Ok(c.prepare_cached("SELECT 1 FROM containers WHERE id = ?1")?.exists([id.as_str()])?)
-        })
     }
 
     fn keys(&self, query: &str) -> Result<Vec<String>, StateError> {

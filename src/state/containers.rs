@@ -9,6 +9,10 @@ use crate::model::{Container, ContainerConfig, ContainerId, Event, HostConfig, R
 
 const WHAT: &str = "a container";
 
+const HAS: &str = "SELECT 1 FROM containers WHERE id = ?1";
+
+const SET_STATE: &str = "UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1";
+
 fn status(status: RuntimeStatus) -> &'static str {
     match status {
         RuntimeStatus::Created => "created",
@@ -110,6 +114,20 @@ impl Database {
         })
     }
 
+    /// Whether a container is recorded, whatever its record says.
+    pub fn has_container(&self, id: &ContainerId) -> Result<bool, StateError> {
+        self.read("look for a container", |c| Ok(c.prepare_cached(HAS)?.exists([id.as_str()])?))
+    }
+
+    /// Reads the schema and prepares what a supervisor will say, so that this is done when there is something to say. What is wrong
+    /// with the database is told by whoever uses it.
+    pub fn warm_up(&self) {
+        let connection = self.lock();
+        for statement in [HAS, SET_STATE, events::ADD] {
+            let _ = connection.prepare_cached(statement);
+        }
+    }
+
     /// The container with this id.
     pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, StateError> {
         self.read("read a container", |c| Ok(select(c, "WHERE id = ?1", [id.as_str()])?.pop()))
@@ -150,9 +168,11 @@ impl Database {
         news: &[Event],
     ) -> Result<(), StateError> {
         self.write("record a container's state", Durable::Process, |t| {
-            let changed = t
-                .prepare_cached("UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1")?
-                .execute(params![id.as_str(), status(state.status), encode(WHAT, state)?])?;
+            let changed = t.prepare_cached(SET_STATE)?.execute(params![
+                id.as_str(),
+                status(state.status),
+                encode(WHAT, state)?
+            ])?;
             if changed == 0 {
                 return Err(StateError::NoContainer { id: id.clone() }.into());
             }

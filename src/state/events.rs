@@ -11,6 +11,9 @@ use crate::model::{Event, EventType, Timestamp};
 
 const WHAT: &str = "an event";
 
+/// Adds one.
+pub(super) const ADD: &str = "INSERT INTO events (time, record) VALUES (?1, ?2)";
+
 /// How many events are kept, at least.
 const KEPT: i64 = 8192;
 
@@ -33,8 +36,7 @@ pub(super) fn add(t: &Transaction<'_>, event: &Event) -> Result<(), Failure> {
             event.attributes.insert("name".to_owned(), name);
         }
     }
-    t.prepare_cached("INSERT INTO events (time, record) VALUES (?1, ?2)")?
-        .execute(params![nanoseconds(event.time), encode(WHAT, &event)?])?;
+    t.prepare_cached(ADD)?.execute(params![nanoseconds(event.time), encode(WHAT, &event)?])?;
     let seq = t.last_insert_rowid();
     if seq % ROUND == 0 {
         t.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([seq - KEPT])?;

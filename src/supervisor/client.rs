@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::endpoint::{self, Connection};
 use super::protocol::{
-    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, Outlook, ProtocolError, Request, StopOrder,
+    AttachOrder, Event, ExecOrder, Frame, Launch, NetworkOrder, ProtocolError, Request, StopOrder,
     UpdateOrder,
 };
 use super::{ROLE, SupervisorError};
@@ -133,10 +133,10 @@ impl Unlaunched {
             .map_err(|errno| SupervisorError::file("naming", &log)(errno.into()))
     }
 
-    /// Tells it what it can get ready for. One that does not hear it says so when it is launched.
-    pub fn announce(&mut self, outlook: Outlook) {
+    /// Tells it what it can get ready for. If it does not hear this it will not hear of its launch either, and that is said.
+    pub fn tell(&mut self, what: &Request) {
         if let Some(to) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) {
-            let _ = Request::Outlook(Box::new(outlook)).send(to);
+            let _ = what.send(to);
         }
     }
 

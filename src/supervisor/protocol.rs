@@ -23,8 +23,6 @@ pub const STDIN_WINDOW: usize = 8;
 /// What a supervisor that waits for its launch can get ready for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlook {
-    /// The store's root.
-    pub root: PathBuf,
     /// The executor's name.
     pub executor: String,
     /// Its settings.
@@ -146,7 +144,7 @@ impl fmt::Display for Failure {
 /// What a client says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// The first frame of the client that made the supervisor, or the second, after an outlook.
+    /// The first frame of the client that made the supervisor, but for what it can get ready for.
     Launch(Box<Launch>),
     /// Bytes for the container's standard input.
     Stdin(Vec<u8>),
@@ -176,6 +174,8 @@ pub enum Request {
     Processes,
     /// Connect it with a network, or disconnect it.
     Network(Box<NetworkOrder>),
+    /// The launch will follow; the container will be in the store with this root.
+    Store(PathBuf),
     /// The launch will follow; this is what it will probably be.
     Outlook(Box<Outlook>),
 }
@@ -282,6 +282,7 @@ impl Frame for Request {
             Self::Stats => (13, Vec::new()),
             Self::Processes => (14, Vec::new()),
             Self::Network(order) => (15, serde_json::to_vec(order)?),
+            Self::Store(root) => (17, serde_json::to_vec(root)?),
             Self::Outlook(outlook) => (16, serde_json::to_vec(outlook)?),
         })
     }
@@ -303,6 +304,7 @@ impl Frame for Request {
             13 => Self::Stats,
             14 => Self::Processes,
             15 => Self::Network(serde_json::from_slice(&payload)?),
+            17 => Self::Store(serde_json::from_slice(&payload)?),
             16 => Self::Outlook(serde_json::from_slice(&payload)?),
             other => return Err(ProtocolError::Type(other)),
         })
@@ -374,8 +376,8 @@ mod tests {
             Request::Stats,
             Request::Processes,
             Request::Network(Box::new(NetworkOrder::Disconnect { network: "x".into() })),
+            Request::Store("/root".into()),
             Request::Outlook(Box::new(Outlook {
-                root: "/root".into(),
                 executor: "wasm".into(),
                 settings: settings(),
                 prospect: Prospect {

@@ -10,6 +10,7 @@ mod session;
 mod streams;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -89,7 +90,8 @@ fn run() -> Result<(), SupervisorError> {
     let mut early = Early::default();
     let launch = loop {
         match Request::receive(&mut from)? {
-            Some(Request::Outlook(outlook)) => early = Early::of(*outlook),
+            Some(Request::Store(root)) => early.open_database(&root),
+            Some(Request::Outlook(outlook)) => early.open_executor(*outlook),
             Some(Request::Launch(launch)) => break launch,
             // Its client thought better of it, or is gone.
             None => return Ok(()),
@@ -270,14 +272,19 @@ struct ReadyExecutor {
 }
 
 impl Early {
-    fn of(outlook: Outlook) -> Self {
-        let Outlook { root, executor: name, settings, prospect } = outlook;
-        let database = Database::open(&root).ok();
-        let executor = open_executor(&name, &settings).ok().map(|executor| {
+    fn open_database(&mut self, root: &Path) {
+        self.database = Database::open(root).ok();
+        if let Some(database) = &self.database {
+            database.warm_up();
+        }
+    }
+
+    fn open_executor(&mut self, outlook: Outlook) {
+        let Outlook { executor: name, settings, prospect } = outlook;
+        self.executor = open_executor(&name, &settings).ok().map(|executor| {
             executor.anticipate(&prospect);
             ReadyExecutor { name, settings, executor }
         });
-        Self { database, executor }
     }
 }
 

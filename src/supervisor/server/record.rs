@@ -39,8 +39,8 @@ impl Record {
         let database = database.map_or_else(|| Database::open(&launch.root), Ok);
         let database = database.map_err(|error| failure(&error))?;
         // Between the command that launched and this lock another may have removed it.
-        let there = database.container(&launch.container.id).map_err(|error| failure(&error))?;
-        if there.is_none() {
+        let there = database.has_container(&launch.container.id).map_err(|error| failure(&error))?;
+        if !there {
             let _ = crate::supervisor::forget(&launch.run);
             return Err(failure(&crate::supervisor::SupervisorError::Removed));
         }

@@ -126,13 +126,6 @@ pub(super) async fn begin(
             return Err(error);
         }
     };
-    let (reading, readers) = readers();
-    for (stream, from) in outputs {
-        let hub = Arc::clone(hub);
-        read_output(from, reading.clone(), move |bytes| hub.output(stream, bytes));
-    }
-    drop(reading);
-    let stdin = write_input(input);
     let connected =
         networking.connect(task.network_pid()).and_then(|()| networking.listens(database, task.published()));
     let started = match connected {
@@ -143,7 +136,14 @@ pub(super) async fn begin(
         task.delete().await?;
         return Err(error);
     }
-    Ok((task, Streams { stdin, readers }))
+    // It runs while the threads for its streams are made.
+    let (reading, readers) = readers();
+    for (stream, from) in outputs {
+        let hub = Arc::clone(hub);
+        read_output(from, reading.clone(), move |bytes| hub.output(stream, bytes));
+    }
+    drop(reading);
+    Ok((task, Streams { stdin: write_input(input), readers }))
 }
 
 fn create_request(launch: &Launch, name_files: NameFiles, stdio: Stdio) -> Create {
