@@ -56,6 +56,14 @@ pub enum MountError {
         /// `shared`, `shared or slave`.
         wanted: &'static str,
     },
+    /// A volume of the image's for which there is no place.
+    #[error("invalid volume of the image: '{path}': {reason}")]
+    ImageVolume {
+        /// As the image has it.
+        path: String,
+        /// The rule, in docker's words where it has some.
+        reason: &'static str,
+    },
     /// `--volumes-from` with an unknown mode.
     #[error("invalid volumes-from specification `{text}`: the mode is ro or rw")]
     VolumesFrom {
@@ -70,6 +78,7 @@ impl Kind for MountError {
             Self::NoSource { .. }
             | Self::Subpath { .. }
             | Self::NotShared { .. }
+            | Self::ImageVolume { .. }
             | Self::VolumesFrom { .. } => ErrorKind::InvalidInput,
             Self::Source { .. } => ErrorKind::Unavailable,
         }
@@ -81,6 +90,9 @@ impl Kind for MountError {
                 vec![format!("`mount --make-rshared {}` makes it one", mount.display())]
             }
             Self::NoSource { .. } => vec!["make it first, or use -v, which makes a directory".to_owned()],
+            Self::ImageVolume { .. } => {
+                vec!["make the image anew with an absolute path as its VOLUME, or without it".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
@@ -103,7 +115,7 @@ impl Engine {
             }
         }
         for target in &container.config.volumes {
-            let target = clean(target);
+            let target = image_volume(target)?;
             if taken.insert(target.clone()) {
                 let source = MountSource::Volume {
                     name: String::new(),
@@ -254,6 +266,22 @@ impl Engine {
     }
 }
 
+/// Where a volume of the image's is mounted. One over the root would hide the program, and the others would be mounted
+/// elsewhere than where the image says.
+fn image_volume(path: &str) -> Result<String, MountError> {
+    let refuse = |reason| Err(MountError::ImageVolume { path: path.to_owned(), reason });
+    if !path.starts_with('/') {
+        return refuse("mount path must be absolute");
+    }
+    if path.split('/').any(|part| part == "..") {
+        return refuse("mount path must not contain '..'");
+    }
+    match clean(path) {
+        root if root == "/" => refuse("destination can't be '/'"),
+        target => Ok(target),
+    }
+}
+
 /// An image's path without `.`, `..` and doubled slashes, absolute.
 pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -353,6 +381,27 @@ mod tests {
             [("/a/b", "/a/b"), ("a", "/a"), ("/../../etc", "/etc"), ("//x/./y/../z/", "/x/z"), ("/..", "/")]
         {
             assert_eq!(clean(path), expected);
+        }
+    }
+
+    #[test]
+    fn an_images_volume_is_below_the_root_and_where_it_says() {
+        for (path, expected) in [("/data", "/data"), ("//x/./y/", "/x/y"), ("/a..b", "/a..b")] {
+            assert_eq!(image_volume(path).unwrap(), expected);
+        }
+        for (path, words) in [
+            ("/", "destination can't be '/'"),
+            ("//.", "destination can't be '/'"),
+            ("", "must be absolute"),
+            ("data", "must be absolute"),
+            ("../x", "must be absolute"),
+            ("/..", "must not contain '..'"),
+            ("/../../etc", "must not contain '..'"),
+            ("/a/../b", "must not contain '..'"),
+        ] {
+            let error = image_volume(path).unwrap_err();
+            assert!(error.to_string().contains(words), "{path}: {error}");
+            assert_eq!((error.kind(), error.hints().len()), (ErrorKind::InvalidInput, 1));
         }
     }
 
