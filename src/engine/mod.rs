@@ -5,6 +5,7 @@
 //! is unique in the database, and what must be exclusive is a lock of the kernel's.
 
 pub mod archive;
+mod blob;
 mod boot;
 mod budget;
 mod check;

@@ -22,11 +22,11 @@ use crate::failpoint::{Point, pass};
 use crate::model::{Digest, ErrorKind, Event, EventType, Image, Kind, Platform};
 use crate::reference::Reference;
 use crate::registry::{
-    Client, Descriptor, Found, IndexEntry, LIMITS, Outgoing, Placed, RegistryError, Sink, Source,
-    WirePlatform, entries, index, media_type,
+    Client, Descriptor, Found, IndexEntry, LIMITS, Outgoing, Placed, RegistryError, Source, WirePlatform,
+    entries, index, media_type,
 };
 use crate::state::StoredImage;
-use crate::store::{Ingest, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What to push.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -389,34 +389,13 @@ impl Pusher<'_> {
             if source == self.to {
                 continue;
             }
-            let mut ingest = self.store.content().ingest(&blob.digest, blob.size)?;
-            let done = {
-                let mut sink = Plain(&mut ingest);
-                self.client.download(&source, &blob.digest, blob.size, &mut sink, &mut |_| ()).await
-            };
-            match done {
-                Ok(()) => return Ok(ingest.finish()?),
-                Err(error) => last = Some(Box::new(EngineError::from(error))),
+            let ingest = self.store.content().ingest(&blob.digest, blob.size)?;
+            match super::blob::fetch(self.client, &source, &blob.digest, blob.size, ingest).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(Box::new(error)),
             }
         }
         let name = stored.names.first().cloned().unwrap_or_else(|| stored.image.id.short().to_owned());
         Err(PushError::Unpacked { digest: blob.digest.clone(), name, source: last }.into())
-    }
-}
-
-/// Takes a download's bytes, and nobody else is interested.
-struct Plain<'a>(&'a mut Ingest);
-
-impl Sink for Plain<'_> {
-    fn offset(&self) -> u64 {
-        self.0.offset()
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(bytes).map_err(io::Error::other)
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.0.restart().map_err(io::Error::other)
     }
 }

@@ -1,32 +1,13 @@
 //! Fetching a bad blob again, by the names of the images that have it.
 
-use std::io;
-
 use crate::demo;
 use crate::model::Digest;
 use crate::reference::Reference;
-use crate::registry::{Client, Sink};
+use crate::registry::Client;
 use crate::state::StoredImage;
-use crate::store::{Ingest, StoreError};
+use crate::store::StoreError;
 
-use super::super::{Engine, EngineError};
-
-/// A blob on its way, with nobody behind it.
-struct Alone<'i>(&'i mut Ingest);
-
-impl Sink for Alone<'_> {
-    fn offset(&self) -> u64 {
-        self.0.offset()
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(bytes).map_err(io::Error::other)
-    }
-
-    fn restart(&mut self) -> io::Result<()> {
-        self.0.restart().map_err(io::Error::other)
-    }
-}
+use super::super::{Engine, EngineError, blob};
 
 impl Engine {
     /// Fetches a blob again. What is there under its name goes first: it is bad.
@@ -56,25 +37,22 @@ impl Engine {
         let discard = || content.remove(std::slice::from_ref(digest));
         if name.registry() == demo::REGISTRY {
             let layout = demo::layout();
-            let found = layout.blobs.iter().find(|(blob, _)| blob == digest);
+            let found = layout.blobs.iter().find(|(known, _)| known == digest);
             let (_, bytes) = found.ok_or_else(|| StoreError::Missing { digest: digest.clone() })?;
             discard()?;
             content.put(bytes)?;
             return Ok(());
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| EngineError::Runtime { source })?;
+        let runtime = crate::engine::event_loop()?;
         let client = Client::new(&self.config);
         // By digest: what the name points to now may be another image.
         let pinned = name.with_digest(&stored.image.target);
         let resolved =
             runtime.block_on(client.resolve(&pinned, std::slice::from_ref(&stored.image.platform)))?;
-        for (blob, bytes) in
+        for (known, bytes) in
             [(&stored.image.id, &resolved.config), (&stored.image.manifest, &resolved.manifest)]
         {
-            if blob == digest && Digest::of(bytes) == *digest {
+            if known == digest && Digest::of(bytes) == *digest {
                 discard()?;
                 content.put(bytes)?;
                 return Ok(());
@@ -86,14 +64,7 @@ impl Engine {
         let mut ingest = content.ingest(digest, layer.size)?;
         // Bytes of an earlier download may be as bad as those that were just thrown away.
         ingest.restart()?;
-        runtime.block_on(client.download(
-            &resolved.source,
-            digest,
-            layer.size,
-            &mut Alone(&mut ingest),
-            &mut |_| {},
-        ))?;
-        Ok(ingest.finish()?)
+        runtime.block_on(blob::fetch(&client, &resolved.source, digest, layer.size, ingest))
     }
 }
 

@@ -9,6 +9,8 @@ use cap_std::fs::Dir;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::apply::Meta;
+pub(super) use super::facts::Node;
+pub(in crate::store) use super::facts::{Facts, Form};
 
 /// Overlayfs's mark, and the one it takes inside a user namespace (mount option `userxattr`).
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -121,17 +123,6 @@ pub(super) fn symlink(parent: &Dir, target: &[u8], name: &OsStr) -> io::Result<(
     Ok(fs::symlinkat(OsStr::from_bytes(target), parent, name)?)
 }
 
-/// What sort of node to make.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Node {
-    /// A character device.
-    Character,
-    /// A block device.
-    Block,
-    /// A named pipe.
-    Pipe,
-}
-
 /// Makes a device or pipe; `false`: this user may not.
 pub(super) fn node(
     parent: &Dir,
@@ -182,58 +173,14 @@ pub(in crate::store) fn is_opaque(directory: &Dir) -> bool {
     })
 }
 
-/// What a thing in a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Form {
-    File,
-    Directory,
-    Link,
-    Character,
-    Block,
-    Pipe,
-    Socket,
-}
-
-/// What an archive says of a file, and what tells whether it changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) struct Facts {
-    pub(in crate::store) form: Form,
-    pub(in crate::store) mode: u32,
-    pub(in crate::store) uid: u32,
-    pub(in crate::store) gid: u32,
-    pub(in crate::store) seconds: i64,
-    pub(in crate::store) nanoseconds: u32,
-    pub(in crate::store) size: u64,
-    pub(in crate::store) device: (u32, u32),
-    /// What tells the names of one file, if it has several.
-    pub(in crate::store) shared: Option<(u64, u64)>,
-}
-
-impl Facts {
-    /// Those of an empty file of root's.
-    pub(in crate::store) fn empty() -> Self {
-        Self {
-            form: Form::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            seconds: 0,
-            nanoseconds: 0,
-            size: 0,
-            device: (0, 0),
-            shared: None,
-        }
-    }
-
-    /// Whether nothing changed, as far as this tells.
-    pub(in crate::store) fn same(&self, other: &Self) -> bool {
-        let key = |facts: &Self| {
-            let size = if facts.form == Form::Directory { 0 } else { facts.size };
-            let numbers = (facts.mode, facts.uid, facts.gid, size, facts.device);
-            (facts.form, numbers, facts.seconds, facts.nanoseconds)
-        };
-        key(self) == key(other)
-    }
+/// Whether nothing changed, as far as facts tell.
+pub(in crate::store) fn same(one: &Facts, other: &Facts) -> bool {
+    let key = |facts: &Facts| {
+        let size = if facts.form == Form::Directory { 0 } else { facts.size };
+        let numbers = (facts.mode, facts.uid, facts.gid, size, facts.device);
+        (facts.form, numbers, facts.seconds, facts.nanoseconds)
+    };
+    key(one) == key(other)
 }
 
 /// The facts of what was looked at.

@@ -7,6 +7,8 @@ use std::io;
 use cap_std::fs::{Dir, File};
 
 use super::apply::Meta;
+pub(super) use super::facts::Node;
+pub(in crate::store) use super::facts::{Facts, Form};
 
 /// A component of an entry's name: must be UTF-8 here.
 pub(in crate::store) fn name(bytes: &[u8]) -> Option<OsString> {
@@ -75,17 +77,6 @@ pub(super) fn symlink(parent: &Dir, target: &[u8], name: &OsStr) -> io::Result<(
     return parent.symlink_file(target, name);
 }
 
-/// What sort of node to make.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Node {
-    /// A character device.
-    Character,
-    /// A block device.
-    Block,
-    /// A named pipe.
-    Pipe,
-}
-
 /// Nodes are left out here.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of its twin")]
 pub(super) fn node(_: &Dir, _: &OsStr, _: Node, _: u32, _: u32, _: &Meta) -> io::Result<bool> {
@@ -112,56 +103,11 @@ pub(in crate::store) fn is_opaque(_: &Dir) -> bool {
     false
 }
 
-/// What a thing in a directory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "the forms of its twin")]
-pub(in crate::store) enum Form {
-    File,
-    Directory,
-    Link,
-    Character,
-    Block,
-    Pipe,
-    Socket,
-}
-
-/// What an archive says of a file, and what tells whether it changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) struct Facts {
-    pub(in crate::store) form: Form,
-    pub(in crate::store) mode: u32,
-    pub(in crate::store) uid: u32,
-    pub(in crate::store) gid: u32,
-    pub(in crate::store) seconds: i64,
-    pub(in crate::store) nanoseconds: u32,
-    pub(in crate::store) size: u64,
-    pub(in crate::store) device: (u32, u32),
-    /// What tells the names of one file, if it has several; not told here.
-    pub(in crate::store) shared: Option<(u64, u64)>,
-}
-
-impl Facts {
-    /// Those of an empty file of root's.
-    pub(in crate::store) fn empty() -> Self {
-        Self {
-            form: Form::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            seconds: 0,
-            nanoseconds: 0,
-            size: 0,
-            device: (0, 0),
-            shared: None,
-        }
-    }
-
-    /// Whether nothing changed, as far as this tells: copies have times of their own here.
-    pub(in crate::store) fn same(&self, other: &Self) -> bool {
-        self.form == other.form
-            && self.mode == other.mode
-            && (self.form == Form::Directory || self.size == other.size)
-    }
+/// Whether nothing changed, as far as facts tell: copies have times of their own here.
+pub(in crate::store) fn same(one: &Facts, other: &Facts) -> bool {
+    one.form == other.form
+        && one.mode == other.mode
+        && (one.form == Form::Directory || one.size == other.size)
 }
 
 /// The facts of what was looked at.

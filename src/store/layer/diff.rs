@@ -147,7 +147,7 @@ impl Walk<'_> {
         let change = if before.is_some() { Change::Modified } else { Change::Added };
         let same = match &before {
             Some(node) => {
-                attributes::facts(&node.metadata).same(&facts)
+                attributes::same(&attributes::facts(&node.metadata), &facts)
                     && attributes::capability(node.parent, name)? == attributes::capability(new, name)?
             }
             None => false,
@@ -215,7 +215,7 @@ impl Walk<'_> {
     ) -> io::Result<bool> {
         let (Some(before), Some(below)) = (before, below) else { return Ok(false) };
         let timeless = Facts { seconds: now.seconds, nanoseconds: now.nanoseconds, ..before.clone() };
-        if !timeless.same(now) {
+        if !attributes::same(&timeless, now) {
             return Ok(false);
         }
         for entry in directory.entries()? {

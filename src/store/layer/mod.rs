@@ -21,6 +21,7 @@ pub(super) mod apply;
 pub(super) mod attributes;
 mod compare;
 pub mod diff;
+mod facts;
 pub mod pack;
 #[cfg(test)]
 mod round_trip;
