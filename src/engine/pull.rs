@@ -4,12 +4,17 @@
 //! a slow disk never stalls the connection, a download that is resumed needs no special case (the bytes of the last time
 //! are simply there), and no layer is held in memory.
 //!
+//! While layers are unpacked, what was unpacked so far is written to the disk already ([`Ahead`]): the disk is what a pull waits
+//! for in the end.
+//!
 //! The locks of all layers are taken in one order before anything else is done: two pulls that share layers wait for one
 //! another instead of deadlocking, and fetch what they share once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
@@ -195,18 +200,25 @@ impl Engine {
     ) -> Result<u64, EngineError> {
         let store = self.store()?;
         let (mut parts, mut unpacked) = claim(store, &resolved.image, progress)?;
+        // The largest begins first, or it is unpacked alone in the end.
+        parts.sort_by_key(|part| std::cmp::Reverse(part.layer.size));
         let slots = Semaphore::new(self.config.pull.parallel);
         let outcome = std::thread::scope(|scope| {
+            let (ahead, due) = Ahead::new();
+            scope.spawn(move || due.into_iter().for_each(|()| store.write_back()));
             let mut threads = Vec::new();
             let mut downloads = Vec::new();
             for part in &mut parts {
                 let Part { layer, writer, ingest, tail } = part;
                 if let Some(writer) = writer {
-                    let (layer, tail) = (layer.clone(), Arc::clone(tail));
-                    threads.push(scope.spawn(move || unpack(writer, &layer, &tail, progress)));
+                    let from = Follow { tail: Arc::clone(tail), at: 0, ahead: Arc::clone(&ahead) };
+                    let layer = layer.clone();
+                    threads.push(scope.spawn(move || unpack(writer, &layer, from, progress)));
                 }
                 downloads.push(download(client, &resolved.source, layer, ingest, tail, &slots, progress));
             }
+            // Whoever unpacks has it now: it ends with the last of them.
+            drop(ahead);
             let fetched: Vec<_> = runtime.block_on(join_all(downloads));
             let placed: Vec<_> =
                 threads.into_iter().map(|thread| thread.join().unwrap_or(Err(None))).collect();
@@ -306,9 +318,9 @@ fn settle(fetched: Vec<Result<(), EngineError>>, placed: Vec<Unpacked>) -> Resul
     Ok(sizes)
 }
 
-fn unpack(writer: &mut LayerWriter, layer: &Layer, tail: &Arc<Tail>, progress: &dyn Progress) -> Unpacked {
-    let applied = writer.apply(Follow { tail: Arc::clone(tail), at: 0 }, layer.kind);
-    match applied {
+fn unpack(writer: &mut LayerWriter, layer: &Layer, from: Follow, progress: &dyn Progress) -> Unpacked {
+    let tail = Arc::clone(&from.tail);
+    match writer.apply(from, layer.kind) {
         Ok(applied) => {
             progress.layer(layer.digest.short(), Phase::Extracting);
             Ok(applied.unpacked_size)
@@ -398,10 +410,35 @@ impl Tail {
     }
 }
 
+/// Packed bytes after which what was unpacked of them is written out.
+const AHEAD: u64 = 64 << 20;
+
+/// Counts what all layers of a pull unpack, and says when there is enough of it to be written out.
+struct Ahead {
+    unpacked: AtomicU64,
+    due: SyncSender<()>,
+}
+
+impl Ahead {
+    fn new() -> (Arc<Self>, Receiver<()>) {
+        let (due, waits) = sync_channel(1);
+        (Arc::new(Self { unpacked: AtomicU64::new(0), due }), waits)
+    }
+
+    fn count(&self, bytes: u64) {
+        let before = self.unpacked.fetch_add(bytes, Ordering::Relaxed);
+        if before / AHEAD != (before + bytes) / AHEAD {
+            // One that is due already will do for this as well.
+            let _ = self.due.try_send(());
+        }
+    }
+}
+
 /// Reads a partial file behind its download.
 struct Follow {
     tail: Arc<Tail>,
     at: u64,
+    ahead: Arc<Ahead>,
 }
 
 impl Read for Follow {
@@ -418,6 +455,7 @@ impl Read for Follow {
         let wanted = buffer.len().min(ready);
         let read = read_at(&self.tail.file, &mut buffer[..wanted], self.at)?;
         self.at += read as u64;
+        self.ahead.count(read as u64);
         Ok(read)
     }
 }
@@ -457,5 +495,24 @@ impl Sink for Feed<'_> {
         self.ingest.restart().map_err(io::Error::other)?;
         self.tail.reach(0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_out_is_due_once_for_every_so_many_bytes() {
+        let (ahead, due) = Ahead::new();
+        for (bytes, times) in [(AHEAD - 1, 0), (1, 1), (AHEAD - 1, 0), (5 * AHEAD, 1), (1, 0)] {
+            ahead.count(bytes);
+            assert_eq!(due.try_iter().count(), times, "{bytes}");
+        }
+        // Nobody waits while nobody takes it up.
+        ahead.count(AHEAD);
+        ahead.count(AHEAD);
+        drop(ahead);
+        assert_eq!(due.into_iter().count(), 1, "it ends with those who count");
     }
 }

@@ -21,6 +21,13 @@ impl Watch {
     }
 }
 
+/// Writes out what is not on the disk yet, without a promise: whoever watches is told of what fails here as well.
+pub(super) fn write_back(root: &Path) {
+    if let Ok(root) = File::open(root) {
+        let _ = rustix::fs::syncfs(root);
+    }
+}
+
 /// Makes the entries of a directory durable (`fsync(2)`: the file's own fsync does not).
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

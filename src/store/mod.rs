@@ -156,6 +156,12 @@ impl Store {
         Ok(())
     }
 
+    /// Writes out what is not on the disk yet, whoever wrote it. This promises nothing; but the kernel would begin only after seconds,
+    /// and [`Self::publish`] would wait for all of it at once.
+    pub fn write_back(&self) {
+        durable::write_back(&self.root);
+    }
+
     /// Makes all of this durable, and looks meanwhile what the layers look like: the disk is slow, and the processor free.
     fn sync(&self, layers: &[LayerWriter], ingests: &[Ingest]) -> Result<Vec<Seal>, StoreError> {
         let mut trees: Vec<PathBuf> = ingests.iter().filter_map(Ingest::partial).collect();

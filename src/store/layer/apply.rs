@@ -218,6 +218,7 @@ impl Placer {
         let (parent, name) = self.tree.parent(path)?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
+        attributes::made_with(&mut options, meta);
         let mut file = match parent.open_with(name, &options) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.clear(&parent, name, path)?;

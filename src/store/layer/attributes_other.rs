@@ -39,6 +39,9 @@ impl Carrier for &Dir {
     }
 }
 
+/// The mode is set afterwards here.
+pub(super) fn made_with(_: &mut cap_std::fs::OpenOptions, _: &Meta) {}
+
 /// Sets the mode where there are modes. `false`: the owner was left out.
 pub(super) fn set(file: impl Carrier, meta: &Meta) -> io::Result<bool> {
     #[cfg(unix)]

@@ -3,6 +3,7 @@
 //! Inflating is the slowest stage, placing the second, hashing the third: with two processors the sum is what counts, and
 //! with more the slowest stage alone.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -88,20 +89,12 @@ fn produce(
 ) -> Result<(), LayerError> {
     let mut sent = 0_u64;
     let mut source = decoder(BufReader::with_capacity(BLOCK, reader), kind).map_err(LayerError::Archive)?;
+    let mut pool = Pool::default();
     loop {
-        let mut block = vec![0; BLOCK];
-        let mut filled = 0;
-        let failure = loop {
-            match source.read(&mut block[filled..]) {
-                Ok(0) => break None,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
-            }
-            if filled == BLOCK {
-                break None;
-            }
-        };
+        let mut block = pool.take();
+        // Nobody else has it: see the pool.
+        let bytes = Arc::make_mut(&mut block);
+        let (filled, failure) = fill(&mut source, bytes);
         if let Some(error) = failure {
             // The placer must not take a damaged stream for one that ended.
             let _ = to_place.send(Err(io::Error::new(error.kind(), "the stream broke off")));
@@ -113,12 +106,45 @@ fn produce(
             return Err(LayerError::TooLarge { limit: limits.unpacked, unit: "bytes" });
         }
         let last = filled < BLOCK;
-        block.truncate(filled);
-        let block = Block::new(block);
+        bytes.truncate(filled);
+        pool.remember(&block);
         // A consumer that is gone has failed, and its own error is the one to report.
         if to_place.send(Ok(Arc::clone(&block))).is_err() || to_hash.send(block).is_err() || last {
             return Ok(());
         }
+    }
+}
+
+/// Reads until a block is full, the stream ends or fails.
+fn fill(source: &mut dyn Read, block: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    while filled < block.len() {
+        match source.read(&mut block[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Some(error)),
+        }
+    }
+    (filled, None)
+}
+
+/// Blocks to be used again once both consumers are done with them: a new one costs the kernel 64 pages to clear. It grows to as
+/// many as are in flight at once, which the channels bound.
+#[derive(Debug, Default)]
+struct Pool(VecDeque<Block>);
+
+impl Pool {
+    fn take(&mut self) -> Block {
+        match self.0.front() {
+            // They come back in the order they went, so the first tells.
+            Some(first) if Arc::strong_count(first) == 1 => self.0.pop_front().unwrap_or_default(),
+            _ => Block::new(vec![0; BLOCK]),
+        }
+    }
+
+    fn remember(&mut self, block: &Block) {
+        self.0.push_back(Arc::clone(block));
     }
 }
 
@@ -141,7 +167,7 @@ pub(in crate::store) fn decoder<'r>(
             count => known += count,
         }
     }
-    let reader = BufReader::with_capacity(BLOCK, io::Cursor::new(magic).take(known as u64).chain(reader));
+    let reader = io::Cursor::new(magic).take(known as u64).chain(reader);
     Ok(match magic {
         [0x1f, 0x8b, ..] => Box::new(Gzip { member: Some(flate2::bufread::GzDecoder::new(reader)) }),
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
