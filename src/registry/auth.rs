@@ -29,15 +29,20 @@ const CLIENT_ID: &str = "umiak";
 
 /// What a `WWW-Authenticate` header asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// Name and password.
     Basic,
     /// A token of a token service.
-    Bearer { realm: String, service: Option<String> },
+    Bearer {
+        /// Where it is.
+        realm: String,
+        /// Whom it hands tokens out for.
+        service: Option<String>,
+    },
 }
 
 /// Reads a challenge (RFC 9110, 11.6.1); `None` if it is of another kind, or has no realm to fetch a token from.
-pub(super) fn challenge(header: &str) -> Option<Challenge> {
+pub fn challenge(header: &str) -> Option<Challenge> {
     let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
     if scheme.eq_ignore_ascii_case("basic") {
         return Some(Challenge::Basic);

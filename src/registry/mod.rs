@@ -28,7 +28,7 @@ mod throttle;
 mod trust;
 mod upload;
 
-pub use auth::LoggedIn;
+pub use auth::{Challenge, LoggedIn, challenge};
 pub use catalog::{Hit, Tags};
 pub use client::{BlobStream, Client, Resolved, Source};
 pub use download::Sink;

@@ -155,6 +155,11 @@ impl Keychain {
         }
     }
 
+    /// Only this file, of docker's form.
+    pub fn of_file(path: PathBuf) -> Self {
+        Self { docker: Some(path), others: Vec::new() }
+    }
+
     /// No credentials at all.
     pub fn empty() -> Self {
         Self { docker: None, others: Vec::new() }

@@ -30,7 +30,7 @@ fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
 
 fn ours() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for dir in ["src", "runtime-linux/src", "runtime-wasm/src", "tests/it"] {
+    for dir in ["src", "runtime-linux/src", "runtime-wasm/src", "tests/it", "tests/fuzz"] {
         sources(&root().join(dir), &mut files);
     }
     assert!(files.len() > 3);
