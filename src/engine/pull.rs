@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn writing_out_is_due_once_for_every_so_many_bytes() {
         let (ahead, due) = Ahead::new();
-        for (bytes, times) in [(AHEAD - 1, 0), (1, 1), (AHEAD - 1, 0), (5 * AHEAD, 1), (1, 0)] {
+        for (bytes, times) in [(AHEAD - 1, 0), (1, 1), (AHEAD - 1, 0), (5 * AHEAD, 1), (1, 1), (1, 0)] {
             ahead.count(bytes);
             assert_eq!(due.try_iter().count(), times, "{bytes}");
         }
