@@ -11,7 +11,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 #[global_allocator]
-static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static HEAP: runtime_linux::Allocator = runtime_linux::Allocator;
 
 /// What C code may assume of memory that it did not ask to be aligned (C11 7.22.3: fit for every type), in bytes.
 const ALIGN: usize = 16;

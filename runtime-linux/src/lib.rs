@@ -56,4 +56,5 @@ pub use plan::{
     Propagation, READONLY_PATHS, Rlimit, Root, Seccomp, Shm, Throttle, ThrottleKind, WindowSize,
 };
 pub use spawn::{Created, Exit, SpawnError, StartError, Stdio, resize, spawn};
+pub use sys::heap::Allocator;
 pub use userns::{IdMappings, IdRange};

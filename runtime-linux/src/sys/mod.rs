@@ -4,6 +4,8 @@
 //! Not spread over the modules that need them: one page can be read by one reviewer.
 #![expect(unsafe_code, reason = "the one module that may; see its doc")]
 
+pub(crate) mod heap;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
