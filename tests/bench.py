@@ -33,7 +33,8 @@ def measure(argv, env):
 
 
 def serve():
-    """The worker's loop. A service dies with the worker, in whatever way the worker dies."""
+    """The worker's loop. A service dies with the worker, in whatever way the worker dies. Each has a session of its own, as the engine's
+    supervisors have: the kernel shares processors among sessions first, and one that shared ours would be given what wrk leaves."""
     prctl = ctypes.CDLL(None).prctl
     services = []
     try:
@@ -43,7 +44,7 @@ def serve():
                 if asked["do"] == "service":
                     log = open(asked["log"], "wb")
                     services.append(subprocess.Popen(asked["argv"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                     preexec_fn=lambda: prctl(1, signal.SIGTERM)))
+                                                     start_new_session=True, preexec_fn=lambda: prctl(1, signal.SIGTERM)))
                     answer = {"status": 0}
                 else:
                     answer = measure(asked["argv"], asked["env"])

@@ -220,6 +220,10 @@ impl Account {
         self.0.frozen.subscribe()
     }
 
+    pub(crate) fn is_frozen(&self) -> bool {
+        *self.0.frozen.borrow()
+    }
+
     /// Counts an answered request.
     pub(crate) fn answered(&self, failed: bool) {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
@@ -240,6 +244,21 @@ impl Account {
         if let Ok(left) = store.get_fuel() {
             let used = meter(store.data_mut()).burn_down_to(left);
             self.0.fuel.fetch_add(used, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a store that works on, for one more request, as much fuel as it began with.
+    pub(crate) fn refuel<T: 'static>(
+        &self,
+        mut store: impl AsContextMut<Data = T>,
+        meter: fn(&mut T) -> &mut Meter,
+    ) {
+        let Some(fuel) = self.0.limits.fuel else { return };
+        self.burnt(store.as_context_mut(), meter);
+        let mut store = store.as_context_mut();
+        // A store that counts takes it; one that does not was refused when it was made.
+        if store.set_fuel(fuel).is_ok() {
+            meter(store.data_mut()).burn_down_to(fuel);
         }
     }
 

@@ -4,7 +4,7 @@
 //! what has gathered: being woken for each line would cost more than the line. When it falls too far behind, lines are counted instead
 //! of kept, and the number is written when it goes on.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -17,9 +17,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hyper::Request;
 use hyper::body::{Body, Frame, SizeHint};
-use wasmtime_wasi_http::{Error, WasiBody};
+use hyper::{Method, Request, Uri, Version};
+use wasmtime_wasi_http::Error;
+
+use super::gather::Gathered;
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
@@ -78,7 +80,7 @@ impl Access {
 }
 
 fn write(queue: &Receiver<Line>, mut out: &File, mut errors: &File, lost: &AtomicU64) {
-    let mut text = String::new();
+    let (mut text, mut clock) = (String::new(), Clock::default());
     while let Ok(first) = queue.recv() {
         if matches!(first, Line::Request(_)) {
             std::thread::sleep(GATHER);
@@ -89,7 +91,7 @@ fn write(queue: &Receiver<Line>, mut out: &File, mut errors: &File, lost: &Atomi
             match line {
                 Line::Request(request) => {
                     let (entry, bytes, micros) = *request;
-                    entry.line(&mut text, bytes, micros);
+                    entry.line(&mut text, &mut clock, bytes, micros);
                 }
                 Line::Error(error) => {
                     if let Err(error) = writeln!(errors, "{error}") {
@@ -102,7 +104,6 @@ fn write(queue: &Receiver<Line>, mut out: &File, mut errors: &File, lost: &Atomi
         }
         let missed = lost.swap(0, Ordering::Relaxed);
         if missed > 0 {
-            // Writing to a String cannot fail.
             let _ = writeln!(text, "{missed} lines were lost");
         }
         if !text.is_empty()
@@ -117,34 +118,68 @@ fn write(queue: &Receiver<Line>, mut out: &File, mut errors: &File, lost: &Atomi
     }
 }
 
-/// What is known of a request when it comes.
+/// What is known of a request when it comes. It is written by the log's own thread, and here only kept: nothing of it is copied.
 #[derive(Debug)]
 pub(super) struct Entry {
     peer: SocketAddr,
-    request: String,
+    method: Method,
+    uri: Uri,
+    version: Version,
     at: SystemTime,
     pub(super) status: u16,
 }
 
 impl Entry {
     pub(super) fn new<B>(peer: SocketAddr, request: &Request<B>) -> Self {
-        let line = format!("{} {} {:?}", request.method(), request.uri(), request.version());
-        Self { peer, request: line, at: SystemTime::now(), status: 0 }
+        Self {
+            peer,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            at: SystemTime::now(),
+            status: 0,
+        }
     }
 
-    fn line(&self, text: &mut String, bytes: u64, micros: u128) {
-        let date = date(self.at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()));
+    fn line(&self, text: &mut String, clock: &mut Clock, bytes: u64, micros: u128) {
+        let date = clock.show(self.at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()));
         let (millis, rest) = (micros / 1000, micros % 1000);
+        // Writing to a String cannot fail.
         let _ = write!(text, "{} - - [{date}] \"", self.peer.ip().to_canonical());
-        for c in self.request.chars() {
+        let _ = write!(Plain(text), "{} {} {:?}", self.method, self.uri, self.version);
+        let _ = writeln!(text, "\" {} {bytes} {millis}.{rest:03}ms", self.status);
+    }
+}
+
+/// Takes what a client sent. Whoever reads the log reads no control characters of a client's.
+struct Plain<'a>(&'a mut String);
+
+impl fmt::Write for Plain<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        for c in part.chars() {
             match c {
-                '"' | '\\' => text.extend(['\\', c]),
-                ' '..='~' => text.push(c),
-                // Whoever reads the log reads no control characters of a client's.
-                _ => text.push('?'),
+                '"' | '\\' => self.0.extend(['\\', c]),
+                ' '..='~' => self.0.push(c),
+                _ => self.0.push('?'),
             }
         }
-        let _ = writeln!(text, "\" {} {bytes} {millis}.{rest:03}ms", self.status);
+        Ok(())
+    }
+}
+
+/// The date of the last line, which is that of the next most of the time.
+#[derive(Default)]
+struct Clock {
+    second: u64,
+    shown: String,
+}
+
+impl Clock {
+    fn show(&mut self, second: u64) -> &str {
+        if self.second != second || self.shown.is_empty() {
+            (self.second, self.shown) = (second, date(second));
+        }
+        &self.shown
     }
 }
 
@@ -180,7 +215,7 @@ fn date(seconds: u64) -> String {
 
 /// A body that logs its request when it is over, however that happens.
 pub(super) struct Logged {
-    body: WasiBody,
+    body: Gathered,
     bytes: u64,
     begun: Instant,
     entry: Option<Entry>,
@@ -188,7 +223,7 @@ pub(super) struct Logged {
 }
 
 impl Logged {
-    pub(super) fn new(body: WasiBody, entry: Entry, begun: Instant, access: Access) -> Self {
+    pub(super) fn new(body: Gathered, entry: Entry, begun: Instant, access: Access) -> Self {
         Self { body, bytes: 0, begun, entry: Some(entry), access }
     }
 }
@@ -248,10 +283,24 @@ mod tests {
         let request = Request::builder().uri("/a%20\"b").method("GET").body(()).unwrap();
         let mut entry = Entry::new("[::ffff:10.0.0.1]:5".parse().unwrap(), &request);
         entry.status = 200;
-        entry.request.push('\u{1b}');
-        let mut text = String::new();
-        entry.line(&mut text, 12, 1_002);
+        let (mut text, mut clock) = (String::new(), Clock::default());
+        entry.line(&mut text, &mut clock, 12, 1_002);
         assert!(text.starts_with("10.0.0.1 - - ["), "{text}");
-        assert!(text.ends_with("] \"GET /a%20\\\"b HTTP/1.1?\" 200 12 1.002ms\n"), "{text}");
+        assert!(text.ends_with("] \"GET /a%20\\\"b HTTP/1.1\" 200 12 1.002ms\n"), "{text}");
+        let mut text = String::new();
+        write!(Plain(&mut text), "a\u{1b}[2J\r\n\u{e9}").unwrap();
+        assert_eq!(text, "a?[2J???");
+    }
+
+    #[test]
+    fn a_date_is_made_anew_when_the_second_is_another() {
+        let mut clock = Clock::default();
+        for (second, text) in [
+            (0, "01/Jan/1970:00:00:00 +0000"),
+            (0, "01/Jan/1970:00:00:00 +0000"),
+            (1, "01/Jan/1970:00:00:01 +0000"),
+        ] {
+            assert_eq!(clock.show(second), text);
+        }
     }
 }

@@ -1,9 +1,18 @@
 //! Serves an HTTP component: connections, limits, and the end.
 //!
-//! hyper speaks HTTP/1.1 on sockets that the caller bound; wasmtime-wasi-http hands requests to instances. An instance of 0.2 answers
-//! one request and is dropped, so no request sees what another left; one of 0.3 may answer many, several at a time, as its
-//! specification allows. Everything has a bound: connections, requests at a time, the time for headers and for an answer, the size
-//! of headers and bodies; what is over it is answered with a status (408 and closed, 413, 431, 503, 504) and never waited for.
+//! hyper speaks HTTP/1.1 on sockets that the caller bound; wasmtime-wasi-http hands requests to instances. Everything has a bound:
+//! connections, requests at a time, the time for headers and for an answer, the size of headers and bodies; what is over it is
+//! answered with a status (408 and closed, 413, 431, 503, 504) and never waited for.
+//!
+//! **Instances.** One of 0.2 answers one request and is dropped, so no request sees what another left. One of 0.3 answers several, also at a
+//! time, as its specification allows and `wasmtime serve` does: 128 in all and 16 at a time unless [`ServeLimits`] say otherwise, and
+//! it goes after a second without work. A request that finds none free gets a new one. What is shared that way is the program's own
+//! memory and nothing else: all instances are of one program, under one set of grants, and a client gets by it only what the program
+//! itself tells. Whoever does not want even that sets `reuse` to 1. What holds with it as without:
+//! - Time is each request's own, and fuel is given anew with each; memory is counted over all instances together.
+//! - A trap, or a request that is over its time, retires the instance. After a trap what it carried is answered with 500, since nobody can
+//!   tell what state the others were in; after a time-out only that request is (504), and the others are carried to their end.
+//! - A stop waits for what instances carry, and they take no more.
 //!
 //! A guest that loops yields its thread at every tick, so that it holds up nobody, and is dropped when its time is over. A trap is 500 to
 //! the client and a backtrace on the program's standard error.
@@ -11,6 +20,7 @@
 //! Not HTTP/2 and not TLS: both end in front of a container, at a proxy that has the certificates.
 
 mod access;
+mod gather;
 mod worker;
 
 use std::convert::Infallible;
@@ -37,7 +47,11 @@ use crate::link::{Export, Linked};
 use crate::run::{Exit, RunError, Running, Shared};
 use crate::wasi::{Grants, Streams};
 use access::{Access, Entry, Logged};
+use gather::Gathered;
 use worker::Instances;
+
+/// Requests that one instance of 0.3 answers when nothing else is said.
+const REUSE: usize = 128;
 
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +68,9 @@ pub struct ServeLimits {
     pub header_time: Duration,
     /// How long the guest may take to begin its answer; 60 seconds by default.
     pub answer_time: Duration,
-    /// Requests that one instance of 0.3 answers before it is dropped; 128 by default.
-    pub reuse: usize,
-    /// Of them at a time; 16 by default.
+    /// Requests that one instance answers before it is dropped; by default 1 of WASI 0.2, and 128 of 0.3.
+    pub reuse: Option<usize>,
+    /// Of them at a time; 16 by default. An instance of 0.2 answers one at a time whatever this says.
     pub together: usize,
     /// How long an instance that may answer more is kept without work; one second by default.
     pub idle_time: Duration,
@@ -71,7 +85,7 @@ impl Default for ServeLimits {
             header_bytes: 64 << 10,
             header_time: Duration::from_mins(1),
             answer_time: Duration::from_mins(1),
-            reuse: 128,
+            reuse: None,
             together: 16,
             idle_time: Duration::from_secs(1),
         }
@@ -104,8 +118,10 @@ impl Program {
             return Err(self.nothing_to_run().into());
         };
         let (pre, reuse, together) = match export {
-            Export::Serve2(pre) => (ProxyPre::P2(pre), 1, 1),
-            Export::Serve3(pre) => (ProxyPre::P3(pre), serving.limits.reuse, serving.limits.together),
+            Export::Serve2(pre) => (ProxyPre::P2(pre), serving.limits.reuse.unwrap_or(1), 1),
+            Export::Serve3(pre) => {
+                (ProxyPre::P3(pre), serving.limits.reuse.unwrap_or(REUSE), serving.limits.together)
+            }
             _ => return Err(self.nothing_to_run().into()),
         };
         let account = self.account_of(&grants);
@@ -119,7 +135,9 @@ impl Program {
             streams,
             account: account.clone(),
             stop: Arc::clone(&shared.stop),
-            limits: ServeLimits { reuse, together, ..serving.limits },
+            limits: serving.limits,
+            reuse,
+            together,
         };
         // What cannot be granted to one instance can be granted to none: it is said now.
         drop(instances.state()?);
@@ -253,7 +271,9 @@ impl Server {
         entry.status = response.status().as_u16();
         self.account.answered(response.status().is_server_error());
         let access = self.access.clone();
-        response.map(|body| Logged::new(body, entry, begun, access))
+        let (head, body) = response.into_parts();
+        let body = Gathered::new(body).await;
+        Response::from_parts(head, Logged::new(body, entry, begun, access))
     }
 
     /// The status for what went wrong; what an operator should know goes to the program's standard error.
@@ -278,10 +298,15 @@ impl Server {
     async fn ask(&self, request: Request<Incoming>) -> Result<Response<WasiBody>, Trouble> {
         let limit = self.limits.answer_time;
         let late = |_| Trouble::Status(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time");
-        let place = tokio::time::timeout(limit, self.places.acquire()).await.map_err(late)?;
-        let mut frozen = self.account.frozen();
-        let thawed = frozen.wait_for(|frozen| !frozen);
-        drop(tokio::time::timeout(limit, thawed).await.map_err(late)?);
+        let place = match self.places.try_acquire() {
+            Ok(place) => Ok(place),
+            Err(_) => tokio::time::timeout(limit, self.places.acquire()).await.map_err(late)?,
+        };
+        if self.account.is_frozen() {
+            let mut frozen = self.account.frozen();
+            let thawed = frozen.wait_for(|frozen| !frozen);
+            drop(tokio::time::timeout(limit, thawed).await.map_err(late)?);
+        }
         let request = self.prepare(request)?;
         // Each worker keeps the time as well; this is for one that cannot even be made.
         let asked =

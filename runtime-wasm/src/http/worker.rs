@@ -1,5 +1,6 @@
 //! Instances that answer requests: how one is made, how much it may do, and when it goes.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,6 +28,9 @@ pub(super) struct Instances {
     pub(super) account: Account,
     pub(super) stop: Arc<Stop>,
     pub(super) limits: ServeLimits,
+    /// Requests of one instance, and of them at a time.
+    pub(super) reuse: usize,
+    pub(super) together: usize,
     pub(super) access: Access,
 }
 
@@ -62,11 +66,13 @@ impl HandlerState for Instances {
             view: P2::http,
             expiration: Expiration {
                 timer: Box::pin(tokio::time::sleep(limit)),
-                limits: self.limits,
-                set: None,
+                answer: limit,
+                idle: if self.reuse > 1 { self.limits.idle_time } else { Duration::ZERO },
             },
             state: Worker {
-                limits: self.limits,
+                answer: limit,
+                reuse: self.reuse,
+                together: self.together,
                 access: self.access.clone(),
                 account: self.account.clone(),
                 _ticks: ticks,
@@ -77,31 +83,39 @@ impl HandlerState for Instances {
 
 /// When an instance goes.
 pub(super) struct Expiration {
+    /// Never later than the end that is due: each request moves that on, and a timer that wakes too early is cheaper than one
+    /// that is set anew with each.
     timer: Pin<Box<Sleep>>,
-    limits: ServeLimits,
-    set: Option<Instant>,
+    answer: Duration,
+    /// What answers once goes at once.
+    idle: Duration,
 }
 
 impl WorkerExpiration for Expiration {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, state: WorkerStatus, start: Instant) -> Poll<()> {
         let limit = match state {
-            // What answers once goes at once.
-            WorkerStatus::Idle if self.limits.reuse <= 1 => Duration::ZERO,
-            WorkerStatus::Idle => self.limits.idle_time,
-            WorkerStatus::Requests | WorkerStatus::PostReturn => self.limits.answer_time,
+            WorkerStatus::Idle => self.idle,
+            WorkerStatus::Requests | WorkerStatus::PostReturn => self.answer,
         };
-        let until = start + limit;
-        if self.set != Some(until) {
-            self.set = Some(until);
-            self.timer.as_mut().reset(until.into());
+        let until = tokio::time::Instant::from_std(start + limit);
+        if self.timer.deadline() > until {
+            self.timer.as_mut().reset(until);
         }
-        self.timer.as_mut().poll(cx)
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= until {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 }
 
 /// One instance's part of the rules.
 pub(super) struct Worker {
-    limits: ServeLimits,
+    answer: Duration,
+    reuse: usize,
+    together: usize,
     access: Access,
     account: Account,
     _ticks: Ticks,
@@ -112,9 +126,9 @@ impl WorkerState for Worker {
     type RequestData = ();
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.limits.reuse {
+        if total >= self.reuse {
             ShouldAccept::Never
-        } else if concurrent >= self.limits.together {
+        } else if concurrent >= self.together {
             ShouldAccept::No
         } else {
             ShouldAccept::Yes
@@ -123,11 +137,12 @@ impl WorkerState for Worker {
 
     fn on_request_start(
         &self,
-        _: StoreContextMut<'_, P2>,
+        store: StoreContextMut<'_, P2>,
         (): (),
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
-        Box::pin(tokio::time::sleep(self.limits.answer_time))
+        self.account.refuel(store, |state| &mut state.meter);
+        Box::pin(tokio::time::sleep(self.answer))
     }
 
     fn drop(&self, mut store: Store<P2>, result: Result<(), wasmtime::Error>) {
