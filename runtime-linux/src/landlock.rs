@@ -32,6 +32,11 @@ pub enum Place<'a> {
     File(BorrowedFd<'a>),
 }
 
+/// Whether the kernel has it.
+pub fn available() -> bool {
+    sys::landlock_version().is_ok()
+}
+
 /// Confines this thread for good; false where the kernel cannot. `network`: whether it may use TCP. Needs no privilege where new
 /// privileges were given up before.
 pub fn restrict_thread(places: &[Place<'_>], network: bool) -> io::Result<bool> {

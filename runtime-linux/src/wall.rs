@@ -102,6 +102,18 @@ pub fn raise_around_thread() -> Result<(), WallError> {
     restrict()
 }
 
+/// Leaves this thread, and those that it starts, the capabilities that are kept: for one that was there before [`raise`].
+pub fn restrict_thread() -> Result<(), WallError> {
+    restrict()
+}
+
+/// Takes from this thread, and those that it starts, the making of sockets: what is to reach no network needs none, and goes on
+/// with those that are open.
+pub fn without_sockets() -> Result<(), WallError> {
+    let program = seccomp::refusing(&["socket", "socketcall"])?;
+    crate::sys::install_filter(&program).map_err(kernel("filtering system calls"))
+}
+
 fn kernel(action: &'static str) -> impl FnOnce(Errno) -> WallError {
     move |error| WallError::Kernel { action, source: error.into() }
 }

@@ -9,11 +9,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use runtime_linux::aside::{Aside, Wish};
 use runtime_linux::landlock::{self, Place};
 use runtime_linux::{
     CgroupPlan, Created, ExecPlan, Exit, IdMappings, IdRange, Limits, Mount, Namespace, Namespaces, Network,
     Peer, Plan, Propagation, Rlimit, Root, Seccomp, Shm, SpawnError, StartError, Stdio, WindowSize, cgroups,
-    exec, init, spawn,
+    exec, init, spawn, wall,
 };
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -844,7 +845,66 @@ fn a_thread_reaches_what_it_was_given() {
     assert!(reaches("root/etc/group"), "others are as they were");
 }
 
+fn a_thread_goes_apart() {
+    let mine = Box_::new("aside");
+    let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
+    let before = mounts();
+    let files = vec![(mine.dir.join("root/etc/group"), "/etc/hosts")];
+    let thread = Aside::start(Wish { network: false, files }).unwrap();
+    assert!(thread.refused().is_none(), "{thread:?}");
+    let space = |task: &str, kind: &str| fs::read_link(format!("/proc/self/task/{task}/ns/{kind}")).unwrap();
+    let (own, main) = (thread.id().to_string(), std::process::id().to_string());
+    for (kind, apart) in [("mnt", true), ("ipc", true), ("uts", true), ("net", false), ("pid", false)] {
+        assert_eq!(space(&own, kind) != space(&main, kind), apart, "{kind}");
+    }
+    let held = fs::File::open(mine.dir.join("root")).unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}/etc/passwd", held.as_raw_fd()));
+    let (found, hosts, handed, written, child) = thread
+        .run(move || {
+            let mut found: Vec<_> = fs::read_dir("/")
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            found.sort();
+            let child = std::thread::spawn(|| Path::new("/bin").exists() || Path::new("/proc/1").exists());
+            let written = fs::write("/new", "x").is_ok() || fs::write("/etc/new", "x").is_ok();
+            (
+                found,
+                fs::read_to_string("/etc/hosts"),
+                fs::read_to_string(path),
+                written,
+                child.join().unwrap(),
+            )
+        })
+        .unwrap();
+    assert_eq!(found, ["etc", "proc"]);
+    assert!(hosts.unwrap().contains("www:x:33") && handed.unwrap().contains("www:x:33"));
+    assert!(!written && !child);
+    assert!(Path::new("/bin").exists(), "others are where they were");
+    assert_eq!(mounts(), before);
+    // Open sockets go on; new ones there are none.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = std::net::TcpStream::connect(address).unwrap();
+    let (accepted, bound) = thread
+        .run(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            wall::without_sockets().unwrap();
+            (listener.accept().is_ok(), std::net::UdpSocket::bind("127.0.0.1:0").map(drop))
+        })
+        .unwrap();
+    assert!(accepted, "{client:?}");
+    assert_eq!(bound.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    drop(thread);
+    let gone = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        !Path::new(&format!("/proc/self/task/{own}")).exists()
+    });
+    assert!(gone, "the thread ends with its last handle");
+}
+
 const TESTS: &[Test] = &[
+    ("a_thread_goes_apart", a_thread_goes_apart),
     ("a_thread_reaches_what_it_was_given", a_thread_reaches_what_it_was_given),
     ("a_user_namespace_of_its_own", a_user_namespace_of_its_own),
     ("what_a_user_namespace_cannot_share_is_refused", what_a_user_namespace_cannot_share_is_refused),

@@ -29,6 +29,7 @@ impl Execute for Info {
         let root = engine.root().display().to_string();
         let version = env!("CARGO_PKG_VERSION");
         let warnings = engine.network_warnings();
+        let walls = executor::wasm::walls();
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         let all = json!({
             "Containers": summary.containers,
@@ -49,6 +50,7 @@ impl Execute for Info {
             "IdMapping": summary.confinement.ids,
             "Networks": summary.confinement.networks,
             "ControlGroups": summary.confinement.control_groups,
+            "WasmWalls": walls,
             "RunRoot": engine.run_root().display().to_string(),
             "ServerVersion": version,
             "Warnings": warnings,
@@ -60,7 +62,7 @@ impl Execute for Info {
                 format!(
                     "Containers: {}\n Running: {}\n Stopped: {}\nImages: {}\nServer Version: {version}\n\
                      Storage Driver: {}\nExecutors: {}\nRuntimes: {}\nDefault Platforms: {}\nOSType: {os}\n\
-                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\nRootless: {}\nId Mapping: {}\nNetworks: {}\nControl Groups: {}\n",
+                     Architecture: {arch}\nCPUs: {cpus}\nRoot Dir: {root}\nRun Dir: {}\nRootless: {}\nId Mapping: {}\nNetworks: {}\nControl Groups: {}\nWasm Walls: {}\n",
                     summary.containers,
                     summary.running,
                     summary.stopped,
@@ -74,6 +76,7 @@ impl Execute for Info {
                     summary.confinement.ids,
                     summary.confinement.networks,
                     summary.confinement.control_groups,
+                    if walls.is_empty() { "none".to_owned() } else { walls.join(" ") },
                 )
                 .as_bytes(),
             )?,

@@ -160,10 +160,11 @@ pub(crate) fn unshare_mounts() -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
 }
 
-/// Gives this thread alone a network namespace and a copy of its mount namespace (`unshare(2)`).
-pub(crate) fn unshare_network_and_mounts() -> Result<(), Errno> {
-    // SAFETY: as above; no other thread is touched.
-    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })).map(drop)
+/// Gives this thread alone a root and working directory, and mount, IPC and UTS namespaces (`unshare(2)`).
+pub(crate) fn unshare_surroundings() -> Result<(), Errno> {
+    let kinds = libc::CLONE_FS | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    // SAFETY: as above; no other thread is touched, and no descriptor.
+    check(libc::c_long::from(unsafe { libc::unshare(kinds) })).map(drop)
 }
 
 /// Gives this thread alone a network namespace (`unshare(2)`).

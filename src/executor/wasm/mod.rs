@@ -13,8 +13,13 @@
 //! nothing; those that would stop it for a while are refused; every other one ends it, with status 128+n. A server of HTTP is asked
 //! first: all but SIGKILL let it answer what it has begun, and it then ends with status 0.
 //!
-//! **Networks.** On Linux a container can have a network of its own, connected like any other's: its programs are started on a
-//! thread whose network it is (`place`). An HTTP server then listens there, on the published ports' numbers or on 80.
+//! **Walls.** On Linux a container's programs are started on a thread of the supervisor that is apart from the host (`place`): mount, IPC
+//! and UTS namespaces, an empty root, no system calls that lead out, few capabilities, no sockets where it is granted no
+//! network, and no files but its own where the kernel has Landlock. What a kernel refuses of namespaces and Landlock is done without;
+//! `info` tells what stands.
+//!
+//! **Networks.** Such a thread can have a network of its own, connected like any container's. An HTTP server then listens there, on the
+//! published ports' numbers or on 80.
 //!
 //! **Users.** A sandbox has none: `--user` is refused, and an image's own `USER` has no effect. The terminal of a guest has no
 //! session, so its interrupt key is only a key.
@@ -133,13 +138,13 @@ struct Wasm {
     settings: Settings,
     /// The container's root: a process behind its second wall mounts nothing again, so a restart takes the same.
     mounted: Mutex<Option<Mounted>>,
-    /// The container's network: nor does it make another.
+    /// Where its programs run: nor does it make another.
     place: Mutex<Option<Arc<Place>>>,
 }
 
 impl Wasm {
     /// The root, mounted once in a process that is the container's own, which is then confined for good.
-    fn root(&self, request: &Create) -> Result<Mounted, ExecError> {
+    fn root(&self, request: &Create, place: Option<&Place>) -> Result<Mounted, ExecError> {
         let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &*mounted {
             return Ok(made.clone());
@@ -149,17 +154,18 @@ impl Wasm {
         let made = (Arc::new(root), preopens);
         if self.settings.own_process {
             *mounted = Some(made.clone());
-            // One that is to be connected is confined when it is: see `Place`.
-            if !request.host.network.is_networked() {
-                root::confine()?;
+            // One that is to be connected is confined when it is.
+            if let Some(place) = place.filter(|place| place.network().is_none()) {
+                place.confine()?;
             }
         }
         Ok(made)
     }
 
-    /// The network of a container that has one of its own.
-    fn place(&self, request: &Create) -> Result<Option<Arc<Place>>, ExecError> {
-        if !request.host.network.is_networked() {
+    /// Where programs run: apart from the host in a process that is the container's own, and wherever its network is.
+    fn place(&self, request: &Create, names: bool) -> Result<Option<Arc<Place>>, ExecError> {
+        let networked = request.host.network.is_networked();
+        if !networked && !(self.settings.own_process && place::APART) {
             return Ok(None);
         }
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,9 +173,18 @@ impl Wasm {
             made.renew(&request.scratch, &request.name_files)?;
             return Ok(Some(Arc::clone(made)));
         }
-        let made = Arc::new(Place::new(&request.scratch, &request.name_files)?);
-        Ok(Some(Arc::clone(place.insert(made))))
+        let made = if networked {
+            Place::networked(&request.scratch, &request.name_files)?
+        } else {
+            Place::without_network(names)?
+        };
+        Ok(Some(Arc::clone(place.insert(Arc::new(made)))))
     }
+}
+
+/// What stands around a sandbox on this host, for `info`.
+pub fn walls() -> Vec<&'static str> {
+    place::walls()
 }
 
 #[async_trait]
@@ -182,8 +197,8 @@ impl Executor for Wasm {
             Arc::clone(&self.loader)
         };
         let network = grants::network(&request.host)?;
-        let place = self.place(&request)?;
-        let (root, preopens) = self.root(&request)?;
+        let place = self.place(&request, network.any())?;
+        let (root, preopens) = self.root(&request, place.as_deref())?;
         let limits = grants::limits(&request.host, self.settings.guest_memory);
         let container = Arc::new(Container {
             account: loader.runtime.account(limits),

@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use runtime_linux::landlock::{self, Place};
-use runtime_linux::{Cause, InitFailure, Step};
+use runtime_linux::{Cause, InitFailure, Step, wall};
 use runtime_wasm::{Confine, Preopen};
 
 use super::memo::Identity;
+use super::place::NAMES;
 use crate::executor::{ExecError, Mount, Refusal, Root};
 use crate::model::ErrorKind;
 
@@ -54,17 +55,8 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
     })
 }
 
-/// Gives up, for good and for all of this process, what only an escaped guest would use.
-pub(super) fn confine() -> Result<(), ExecError> {
-    runtime_linux::wall::raise()
-        .map_err(|error| ExecError::failed(ErrorKind::Unavailable, "confining the sandbox's process", error))
-}
-
-/// What looking a name up reads.
-const NAMES: [&str; 4] = ["/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/etc/nsswitch.conf"];
-
 /// What a program's threads do before its code runs: of all files they reach the container's alone, where the kernel has Landlock,
-/// and names' files where there are names.
+/// and names' files where there are names; without a network they make no sockets.
 #[expect(clippy::unnecessary_wraps, reason = "the twin has none")]
 pub(super) fn fence(root: &Arc<RootDir>, preopens: &[Preopen], network: bool) -> Option<Confine> {
     // The first is the root; the others are in the same order as what is mounted into it.
@@ -78,7 +70,8 @@ pub(super) fn fence(root: &Arc<RootDir>, preopens: &[Preopen], network: bool) ->
             .zip(&writable)
             .map(|(fd, writable)| if *writable { Place::Writable(fd) } else { Place::Readable(fd) });
         let places: Vec<_> = trees.chain(names.iter().map(|fd| Place::File(fd.as_fd()))).collect();
-        landlock::restrict_thread(&places, network).map(drop)
+        landlock::restrict_thread(&places, network)?;
+        if network { Ok(()) } else { wall::without_sockets().map_err(io::Error::other) }
     }))
 }
 

@@ -49,12 +49,6 @@ pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
 }
 
 /// No system but Linux has the means: the sandbox is the only wall.
-#[expect(clippy::unnecessary_wraps, reason = "the twin fails")]
-pub(super) fn confine() -> Result<(), ExecError> {
-    Ok(())
-}
-
-/// Nor is there one for a program's threads.
 pub(super) fn fence(_: &Arc<RootDir>, _: &[Preopen], _: bool) -> Option<Confine> {
     None
 }

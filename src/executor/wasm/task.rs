@@ -28,7 +28,7 @@ pub(super) struct Container {
     pub(super) root: Option<Arc<RootDir>>,
     pub(super) preopens: Vec<Preopen>,
     pub(super) network: Network,
-    /// Where its programs run, if they have a network of their own.
+    /// Where its programs run, if they do so apart from the host.
     pub(super) place: Option<Arc<Place>>,
     pub(super) account: Account,
     /// Whether the process is the container's own, and its programs' threads may be confined for good.
@@ -152,7 +152,8 @@ impl WasmTask {
         let mut published = Vec::new();
         let serving = match (program.role(), &entry, listeners) {
             (Role::Server, None, Listeners::Wanted(wanted)) => {
-                let listeners = if let Some(place) = &container.place {
+                let networked = container.place.as_ref().filter(|place| place.network().is_some());
+                let listeners = if let Some(place) = networked {
                     place.run(move || ports::inside(&wanted))??
                 } else {
                     let (listeners, bound) = ports::bind(&wanted)?;
@@ -235,7 +236,7 @@ impl Task for WasmTask {
     }
 
     fn network_pid(&self) -> Option<u32> {
-        self.container.place.as_ref().map(|place| place.id())
+        self.container.place.as_ref().and_then(|place| place.network())
     }
 
     fn published(&self) -> Vec<PublishedPort> {

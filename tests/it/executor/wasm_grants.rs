@@ -383,6 +383,7 @@ fn the_process_around_a_guest_is_confined_for_good() {
     host.umiak(&[&base[..], &["--name", "cc", "-v", "vv:/data", &image, "sleep", "600000"]].concat())
         .exits(0);
     let pid = host.umiak(&["inspect", "-f", "{{.State.Pid}}", "cc"]).exits(0).text().to_owned();
+    let mut apart = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten() {
         let status = text(thread.path().join("status"));
         let field = |name: &str| {
@@ -393,8 +394,22 @@ fn the_process_around_a_guest_is_confined_for_good() {
         if field("Name:") == "wasm" {
             let held = u64::from_str_radix(&field("CapEff:"), 16).expect("bits");
             assert_eq!(held & !0x41b, 0, "only what files and low ports need: {held:x}");
+            for (kind, apart) in [("mnt", true), ("ipc", true), ("uts", true), ("net", false)] {
+                let space =
+                    |task: &str| fs::read_link(format!("/proc/{pid}/{task}ns/{kind}")).expect("a namespace");
+                let thread = format!("task/{}/", thread.file_name().to_string_lossy());
+                assert_eq!(space(&thread) != space(""), apart, "{kind}");
+            }
+            let root = fs::read_dir(thread.path().join("root")).expect("a root");
+            let root: Vec<_> = root.flatten().map(|entry| entry.file_name()).collect();
+            assert_eq!(root, ["proc"], "it sees nothing of the host");
+            apart += 1;
         }
     }
+    assert_eq!(apart, 1);
+    let walls = host.umiak(&["info", "-f", "{{json .WasmWalls}}"]).exits(0).stdout;
+    assert!(walls.contains("seccomp") && walls.contains("namespaces"), "{walls}");
+    assert!(!text("/proc/self/mounts").contains("/proc/self/fd"), "nothing of it is on the host");
     host.umiak(&["rm", "-f", "cc"]).exits(0);
     // What mounts nothing any more starts again all the same.
     let again = ["--name", "dd", "--restart", "on-failure:2", "-v", "vv:/data", &image, "exit", "3"];
