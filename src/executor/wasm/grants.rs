@@ -1,6 +1,6 @@
 //! What a container was granted, in the runtime's words.
 
-use runtime_wasm::{Limits, Listen, Network, Target, TargetError};
+use runtime_wasm::{Limits, Listen, Network, ServeLimits, Target, TargetError};
 
 use crate::executor::{ExecError, Refusal};
 use crate::model::{ErrorKind, HostConfig, NetworkMode, Protocol, Resources};
@@ -31,6 +31,41 @@ fn listen(host: &HostConfig) -> Listen {
     let same = host.ports.iter().filter(|port| port.host == Some((port.container, port.container)));
     let ports: Vec<u16> = same.map(|port| port.container).collect();
     if ports.is_empty() { Listen::Nothing } else { Listen::Ports(ports) }
+}
+
+/// Annotations that say how instances of a server are used again, by the names of `wasmtime serve`'s flags.
+const REUSE: &str = "umiak.http.max-instance-reuse-count";
+const TOGETHER: &str = "umiak.http.max-instance-concurrent-reuse-count";
+
+/// An annotation that says nothing.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "annotation `{key}` is {value:?}, and must be a number from 1 on: 1 is an instance of its own for {what}"
+)]
+struct NotANumber {
+    key: &'static str,
+    value: String,
+    what: &'static str,
+}
+
+/// The bounds of a server. They are the user's to change (`--annotation`), never an image's.
+pub(super) fn serving(host: &HostConfig) -> Result<ServeLimits, ExecError> {
+    let number = |key: &'static str, what| {
+        let Some(value) = host.annotations.get(key) else { return Ok(None) };
+        match value.parse::<usize>() {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => {
+                let error = NotANumber { key, value: value.clone(), what };
+                Err(ExecError::failed(ErrorKind::InvalidInput, "setting the server up", error))
+            }
+        }
+    };
+    let defaults = ServeLimits::default();
+    Ok(ServeLimits {
+        reuse: number(REUSE, "every request")?,
+        together: number(TOGETHER, "every request that waits")?.unwrap_or(defaults.together),
+        ..defaults
+    })
 }
 
 /// The limits; `most` is the configuration's own for memory.
@@ -88,6 +123,22 @@ mod tests {
         let ports = vec![port(80, Some((8080, 8080))), port(81, Some((81, 81))), port(82, None)];
         let host = HostConfig { ports, ..HostConfig::default() };
         assert_eq!(network(&host).unwrap().listen, Listen::Ports(vec![81]));
+    }
+
+    #[test]
+    fn how_instances_are_used_again_is_annotated() {
+        let with = |key: &str, value: &str| HostConfig {
+            annotations: [(key.to_owned(), value.to_owned())].into(),
+            ..HostConfig::default()
+        };
+        assert_eq!(serving(&HostConfig::default()).unwrap(), ServeLimits::default());
+        assert_eq!(serving(&with(REUSE, "1")).unwrap().reuse, Some(1));
+        assert_eq!(serving(&with(TOGETHER, "4")).unwrap().together, 4);
+        for (key, value) in [(REUSE, "0"), (REUSE, "-1"), (TOGETHER, "many"), (TOGETHER, "")] {
+            let error = serving(&with(key, value)).unwrap_err();
+            let told = std::error::Error::source(&error).unwrap().to_string();
+            assert!(told.contains(key) && told.contains("from 1 on"), "{told}");
+        }
     }
 
     #[test]

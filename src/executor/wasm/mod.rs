@@ -197,6 +197,7 @@ impl Executor for Wasm {
             Arc::clone(&self.loader)
         };
         let network = grants::network(&request.host)?;
+        let serving = grants::serving(&request.host)?;
         let place = self.place(&request, network.any())?;
         let (root, preopens) = self.root(&request, place.as_deref())?;
         let limits = grants::limits(&request.host, self.settings.guest_memory);
@@ -208,6 +209,7 @@ impl Executor for Wasm {
             loader,
             preopens,
             network,
+            serving,
             confined: self.settings.own_process,
             place,
             root: Some(root),

@@ -28,6 +28,8 @@ pub(super) struct Container {
     pub(super) root: Option<Arc<RootDir>>,
     pub(super) preopens: Vec<Preopen>,
     pub(super) network: Network,
+    /// Bounds of a server of HTTP.
+    pub(super) serving: ServeLimits,
     /// Where its programs run, if they do so apart from the host.
     pub(super) place: Option<Arc<Place>>,
     pub(super) account: Account,
@@ -160,7 +162,7 @@ impl WasmTask {
                     published = bound;
                     listeners
                 };
-                Some(Serving { listeners, limits: ServeLimits::default() })
+                Some(Serving { listeners, limits: container.serving })
             }
             _ => None,
         };

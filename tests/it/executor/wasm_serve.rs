@@ -97,6 +97,128 @@ fn no_request_of_the_older_version_sees_what_another_left() {
     host.umiak(&["rm", "-f", "three"]).exits(0);
 }
 
+/// What many clients get who ask at the same time.
+fn at_once(port: u16, paths: Vec<String>) -> Vec<(String, (u16, String))> {
+    let asking = |path: String| {
+        std::thread::spawn(move || {
+            let answer = get(port, &path);
+            (path, answer)
+        })
+    };
+    let clients: Vec<_> = paths.into_iter().map(asking).collect();
+    clients.into_iter().map(|client| client.join().expect("a client")).collect()
+}
+
+#[test]
+fn how_often_an_instance_answers_is_the_users_to_say() {
+    require!(root, registry);
+    let host = Host::new();
+    let image = image("serve3", "artifact-p3");
+    let reuse = |count: &str| format!("umiak.http.max-instance-reuse-count={count}");
+    let asked = |port: u16| get(port, "/asked").1.parse::<u32>().expect("a number");
+    let port = serve(&host, "once", &image, &["--annotation", &reuse("1")]);
+    assert_eq!((0..5).map(|_| asked(port)).max(), Some(1), "nothing is left for the next");
+    let port = serve(&host, "thrice", &image, &["--annotation", &reuse("3")]);
+    assert_eq!((0..20).map(|_| asked(port)).max(), Some(3), "what is kept goes after three");
+    let alone = "umiak.http.max-instance-concurrent-reuse-count=1";
+    let port = serve(&host, "alone", &image, &["--annotation", alone]);
+    let waiting = std::thread::spawn(move || get(port, "/after?x"));
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(asked(port), 1, "whoever waits has an instance of its own");
+    assert_eq!(waiting.join().expect("a client"), (200, "x".to_owned()));
+    host.umiak(&["run", "-d", "--platform", "wasi/wasm", "--annotation", &reuse("none"), &image])
+        .fails(125, &["umiak.http.max-instance-reuse-count", "\"none\"", "from 1 on"]);
+    for name in ["once", "thrice", "alone"] {
+        host.umiak(&["rm", "-f", name]).exits(0);
+    }
+}
+
+#[test]
+fn a_trap_fails_what_its_instance_carried_and_mixes_up_no_answers() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve3", "artifact-p3"), &[]);
+    for round in 0..3 {
+        let mut paths: Vec<String> = (0..40).map(|n| format!("/after?{round}-{n}")).collect();
+        paths.insert(20, "/trap".to_owned());
+        let mut lost = 0;
+        for (path, answer) in at_once(port, paths) {
+            match answer.0 {
+                200 => assert_eq!(answer.1, path.trim_start_matches("/after?")),
+                status => {
+                    assert_eq!(status, 500, "{path}");
+                    lost += 1;
+                }
+            }
+        }
+        assert!((1..=16).contains(&lost), "no more than one instance carries: {lost}");
+        assert_eq!(get(port, "/after?next"), (200, "next".to_owned()));
+    }
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}
+
+#[test]
+fn a_server_that_is_stopped_answers_what_its_instances_carry() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve3", "artifact-p3"), &[]);
+    let asking = std::thread::spawn(move || at_once(port, (0..20).map(|n| format!("/after?{n}")).collect()));
+    std::thread::sleep(Duration::from_millis(250));
+    host.umiak(&["stop", "cc"]).exits(0);
+    for (path, answer) in asking.join().expect("clients") {
+        assert_eq!(answer, (200, path.trim_start_matches("/after?").to_owned()));
+    }
+    assert_eq!(host.umiak(&["wait", "cc"]).exits(0).text(), "0");
+}
+
+#[test]
+fn a_request_that_loops_in_an_instance_of_many_holds_up_no_other_instance() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve3", "artifact-p3"), &[]);
+    assert_eq!(get(port, "/").0, 200);
+    let busy = std::thread::spawn(move || get(port, "/loop"));
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..10 {
+        assert_eq!(get(port, "/").0, 200);
+    }
+    host.umiak(&["kill", "cc"]).exits(0);
+    assert!(matches!(busy.join().expect("a client").0, 0 | 500));
+}
+
+#[test]
+fn every_request_has_its_own_fuel_in_an_instance_of_many() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve3", "artifact-p3"), &["--fuel", "30000000"]);
+    for n in 0..10 {
+        assert_eq!(get(port, "/work").0, 200, "request {n} has what the first had");
+    }
+    let asked = get(port, "/asked").1.parse::<u32>().expect("a number");
+    assert!(asked > 5, "they were one instance's: {asked}");
+    assert_eq!(get(port, "/loop").0, 500, "and no more");
+    assert_eq!(get(port, "/").0, 200);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}
+
+#[test]
+fn a_small_answer_is_sent_whole() {
+    require!(root, registry);
+    let host = Host::new();
+    for (name, tag) in [("serve2", "artifact-p2"), ("serve3", "artifact-p3")] {
+        let port = serve(&host, name, &image(name, tag), &[]);
+        let whole = (0..5).filter(|_| {
+            let answer =
+                raw(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").to_ascii_lowercase();
+            answer.contains("content-length: 14\r\n") && !answer.contains("chunked")
+        });
+        assert!(whole.count() > 0, "{name}: its length is known when it is sent");
+        let head = raw(port, b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+        host.umiak(&["rm", "-f", name]).exits(0);
+    }
+}
+
 #[test]
 fn malformed_and_oversized_requests_are_refused() {
     require!(root, registry);
