@@ -10,6 +10,7 @@ mod wasm_compiled;
 mod wasm_grants;
 pub(crate) mod wasm_programs;
 mod wasm_serve;
+mod wasm_slim;
 
 use crate::support::{host::Host, registry, require};
 

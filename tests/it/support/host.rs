@@ -162,7 +162,10 @@ impl Host {
 
     /// `umiak` on this host, not started yet.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let program = env!("CARGO_BIN_EXE_umiak");
+        self.command_of(env!("CARGO_BIN_EXE_umiak"), args)
+    }
+
+    fn command_of(&self, program: &str, args: &[&str]) -> Command {
         let mut command = match &self.space {
             Some(space) => space.command(program),
             None => Command::new(program),
@@ -184,6 +187,11 @@ impl Host {
     /// Runs `umiak` with a minute to end.
     pub(crate) fn umiak(&self, args: &[&str]) -> Output {
         self.finish(self.command(args).spawn().expect("umiak starts"), args)
+    }
+
+    /// The same of another build.
+    pub(crate) fn another(&self, program: &str, args: &[&str]) -> Output {
+        self.finish(self.command_of(program, args).spawn().expect("umiak starts"), args)
     }
 
     /// The same with something on its standard input.

@@ -30,6 +30,7 @@ pub(crate) fn tier(name: &str) -> bool {
         "registry" => registry::available(),
         "umoci" => std::path::Path::new("/usr/bin/umoci").exists(),
         "programs" => crate::executor::wasm_programs::folder().is_dir(),
+        "slim" => is_root() && std::env::var_os("UMIAK_SLIM").is_some(),
         "services" => crate::network::services::folder().is_dir(),
         "docker" => is_root() && peers::docker(),
         "podman" => is_root() && peers::podman(),
