@@ -151,7 +151,7 @@ impl Account {
         Self(Arc::new(Inner {
             engines: engines.clone(),
             limits,
-            ledger: Arc::new(Ledger::new(limits.memory_bytes)),
+            ledger: Arc::new(Ledger::new(limits.memory_bytes, limits.files)),
             pace: Mutex::new(limits.cpus.filter(|rate| *rate > 0.0).map(Pace::new)),
             frozen: watch::Sender::new(false),
             requests: AtomicU64::new(0),

@@ -9,7 +9,7 @@
 //! The map: [`engine`](Runtime) loads, `pool` configures wasmtime · `module` tells what bytes are, and refuses precompiled ones · [`inspect`]
 //! tells what a program imports and offers, without compiling it · `cache` keeps compiled code, and holds the crate's only `unsafe` · `link`
 //! gives a guest the interfaces it imports and names those nobody has · `wasi` makes a context from grants · `network` and `outgoing`
-//! hold its connections to them · `stdio` connects files as standard streams · `limits` and `control` meter memory and processor
+//! hold its connections to them · `stdio` connects files as standard streams, `poll` waits for them · `limits` and `control` meter memory and processor
 //! time, freeze and thaw · `run` runs, stops and reports · `invoke` calls functions by name · `http` serves.
 //!
 //! Invariants: bytes from outside never reach wasmtime's `deserialize`; a guest that will not stop is stopped (epochs for code, a
@@ -27,9 +27,9 @@ mod link;
 mod module;
 mod network;
 mod outgoing;
+mod poll;
 mod pool;
 mod run;
-mod sleep;
 mod stdio;
 mod wasi;
 

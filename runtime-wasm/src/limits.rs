@@ -3,10 +3,11 @@
 //! wasmtime's own `StoreLimits` bounds each memory on its own, so a guest with many memories (or a server with many instances)
 //! multiplies its limit; a [`Ledger`] counts the sum over everything that runs under one set of grants. Growth beyond a limit fails as the
 //! core specification has it (`memory.grow` gives −1), so that an allocator sees "no memory". Memory is given back when an
-//! instance ends, never before (WebAssembly cannot shrink one).
+//! instance ends, never before (WebAssembly cannot shrink one). Open files are counted likewise.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
 
@@ -23,7 +24,10 @@ pub struct Limits {
     pub tables: usize,
     /// Memories; 100 by default.
     pub memories: usize,
-    /// Handles that a component holds at once (files, sockets, streams, …); 65 536 by default.
+    /// Files and directories that all programs together hold open, the three streams and what they were given included; one more is
+    /// an error to who opens it. 65 536 by default.
+    pub files: usize,
+    /// Handles that a component holds at once (files, sockets, streams, …); one more is a trap. 131 072 by default.
     pub handles: usize,
     /// Bytes that one call may make the host hold for the guest (strings, lists); 128 MiB by default.
     pub hostcall_bytes: usize,
@@ -41,7 +45,8 @@ impl Default for Limits {
             instances: 1000,
             tables: 1000,
             memories: 100,
-            handles: 65_536,
+            files: 65_536,
+            handles: 131_072,
             hostcall_bytes: 128 << 20,
             cpus: None,
             fuel: None,
@@ -56,12 +61,16 @@ pub(crate) struct Ledger {
     memory: AtomicU64,
     peak: AtomicU64,
     refused: AtomicBool,
+    files: AtomicUsize,
+    most_files: usize,
 }
 
 impl Ledger {
-    pub(crate) fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64, most_files: usize) -> Self {
         Self {
             limit: AtomicU64::new(limit),
+            files: AtomicUsize::new(0),
+            most_files,
             memory: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             refused: AtomicBool::new(false),
@@ -100,6 +109,12 @@ impl Ledger {
     fn give_back(&self, bytes: u64) {
         self.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    fn open(&self) -> bool {
+        let most = self.most_files;
+        let more = |open: usize| open.checked_add(1).filter(|sum| *sum <= most);
+        self.files.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
 }
 
 /// Counts what one store holds against [`Limits`] and the common ledger.
@@ -112,11 +127,48 @@ pub(crate) struct Meter {
     pending: u64,
     /// What was left when it was last looked at.
     fuel: u64,
+    /// How many files are open.
+    files: usize,
+    /// Handles of a component that are among them: those that it opened itself.
+    opened: HashSet<u32>,
 }
 
 impl Meter {
     pub(crate) fn new(limits: Limits, ledger: Arc<Ledger>) -> Self {
-        Self { limits, ledger, memory: 0, elements: 0, pending: 0, fuel: 0 }
+        Self { limits, ledger, memory: 0, elements: 0, pending: 0, fuel: 0, files: 0, opened: HashSet::new() }
+    }
+
+    /// Counts what a run begins with, whatever the limit is.
+    pub(crate) fn given(&mut self, files: usize) {
+        self.files += files;
+        self.ledger.files.fetch_add(files, Ordering::Relaxed);
+    }
+
+    /// Makes room for one more open file; false when there is none.
+    pub(crate) fn open(&mut self) -> bool {
+        let room = self.ledger.open();
+        self.files += usize::from(room);
+        room
+    }
+
+    /// One file is open no more.
+    pub(crate) fn close(&mut self) {
+        if self.files > 0 {
+            self.files -= 1;
+            self.ledger.files.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Which handle the file has that room was made for.
+    pub(crate) fn handle(&mut self, handle: u32) {
+        self.opened.insert(handle);
+    }
+
+    /// A handle is gone; its file is closed if the program opened it.
+    pub(crate) fn dropped(&mut self, handle: u32) {
+        if self.opened.remove(&handle) {
+            self.close();
+        }
     }
 
     /// Notes how much fuel is left; how much was used since the last time.
@@ -128,6 +180,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.ledger.give_back(self.memory);
+        self.ledger.files.fetch_sub(self.files, Ordering::Relaxed);
     }
 }
 
@@ -203,7 +256,7 @@ mod tests {
 
     #[test]
     fn memories_share_one_limit() {
-        let ledger = Arc::new(Ledger::new(100));
+        let ledger = Arc::new(Ledger::new(100, 3));
         let mut meter = meter(&ledger);
         assert!(meter.memory_growing(0, 60, None).unwrap());
         assert!(!meter.memory_growing(0, 60, None).unwrap());
@@ -215,7 +268,7 @@ mod tests {
 
     #[test]
     fn stores_share_one_limit_and_give_back() {
-        let ledger = Arc::new(Ledger::new(100));
+        let ledger = Arc::new(Ledger::new(100, 3));
         let (mut one, mut two) = (meter(&ledger), meter(&ledger));
         assert!(one.memory_growing(0, 60, None).unwrap());
         assert!(!two.memory_growing(0, 60, None).unwrap());
@@ -227,8 +280,24 @@ mod tests {
     }
 
     #[test]
+    fn files_are_counted_over_all_stores() {
+        let ledger = Arc::new(Ledger::new(100, 3));
+        let (mut one, mut two) = (meter(&ledger), meter(&ledger));
+        one.given(1);
+        assert!(one.open() && two.open() && !one.open() && !two.open());
+        one.handle(7);
+        one.dropped(8);
+        assert!(!two.open());
+        one.dropped(7);
+        one.dropped(7);
+        assert!(two.open() && !two.open());
+        drop(two);
+        assert!(one.open() && one.open() && !one.open());
+    }
+
+    #[test]
     fn growth_the_host_refused_is_not_held() {
-        let ledger = Arc::new(Ledger::new(100));
+        let ledger = Arc::new(Ledger::new(100, 3));
         let mut meter = meter(&ledger);
         assert!(meter.memory_growing(0, 100, None).unwrap());
         meter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();

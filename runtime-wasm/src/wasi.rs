@@ -9,15 +9,18 @@
 //!
 //! **Working directory.** WASI has none. p2 has `initial-cwd`, p1 nothing; wasi-libc (which Rust's std uses in both) strips leading `/`
 //! and `./` from paths and preopens alike, so that a preopen `.` cannot be told from `/`: whichever comes last in the list gets every path, absolute ones too (seen with Rust 1.95's p1 and p2). So no `.` is preopened
-//! next to `/`: the working directory is given as `initial-cwd` and as `$PWD` (Go's runtime takes it from there), and a wasi-libc
+//! next to `/`: a working directory other than `/` is given as `initial-cwd` and as `$PWD` (Go's runtime takes it from there), and a wasi-libc
 //! guest resolves relative paths from `/`, as under every other WASI runtime. Without a preopen of `/`, `.` is free: grant it as a [`Preopen`].
+//! Where it is `/` nothing is said: that is what guests assume, and their environment is what was granted, to the letter.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
+use wasmtime::{AsContextMut as _, Caller, Extern};
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1 as _;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -144,14 +147,30 @@ pub enum GrantError {
 /// State of a core module's store.
 pub(crate) struct P1 {
     pub(crate) wasi: WasiP1Ctx,
+    /// What its standard input is.
+    pub(crate) stdin: Option<Arc<File>>,
     pub(crate) meter: Meter,
 }
 
 impl P1 {
+    /// The guest's memory and its state, for a call of one of wasmtime-wasi's own functions: what it may make the host hold
+    /// (`Limits::hostcall_bytes`) is set anew for each call, as their linker does it.
+    pub(crate) fn parts<'a>(
+        caller: &'a mut Caller<'_, Self>,
+    ) -> wasmtime::Result<(&'a mut [u8], &'a mut Self)> {
+        let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+            return Err(wasmtime::Error::msg("missing required memory export"));
+        };
+        let most = caller.as_context_mut().hostcall_fuel();
+        let (data, state) = memory.data_and_store_mut(caller);
+        state.wasi.set_hostcall_fuel(most);
+        Ok((data, state))
+    }
+
     /// A state that grants nothing, for looking into a linker.
     pub(crate) fn empty(engines: &Engines) -> Self {
         let meter = Account::new(engines, Limits::default()).meter();
-        Self { wasi: WasiCtxBuilder::new().build_p1(), meter }
+        Self { wasi: WasiCtxBuilder::new().build_p1(), stdin: None, meter }
     }
 }
 
@@ -182,7 +201,8 @@ pub(crate) fn p1(grants: &Grants, streams: &Streams, account: &Account) -> Resul
     // The guest has a thread of its own: file calls need no other one.
     wasi.allow_blocking_current_thread(true);
     preopen(&mut wasi, grants)?;
-    Ok(P1 { wasi: wasi.build_p1(), meter: account.meter() })
+    let stdin = Some(Arc::clone(&streams.files[0]));
+    Ok(P1 { wasi: wasi.build_p1(), stdin, meter: meter(grants, account) })
 }
 
 /// Makes the state of a component. `alone`: it has its thread to itself.
@@ -202,8 +222,15 @@ pub(crate) fn p2(
         table,
         http: WasiHttpCtx::new(),
         requests: Requests::new(grants.network.clone()),
-        meter: account.meter(),
+        meter: meter(grants, account),
     })
+}
+
+/// What a store holds, with the files that it begins with.
+fn meter(grants: &Grants, account: &Account) -> Meter {
+    let mut meter = account.meter();
+    meter.given(3 + grants.preopens.len());
+    meter
 }
 
 /// The guest's three streams, shared by all instances that write to them.
@@ -236,7 +263,7 @@ fn builder(grants: &Grants, streams: &Streams) -> Result<WasiCtxBuilder, GrantEr
     }
     let mut wasi = WasiCtxBuilder::new();
     wasi.args(&grants.args).envs(&grants.env);
-    if let Some(cwd) = &grants.cwd {
+    if let Some(cwd) = grants.cwd.as_ref().filter(|cwd| *cwd != "/") {
         wasi.initial_cwd(cwd);
         if !grants.env.iter().any(|(name, _)| name == "PWD") {
             wasi.env("PWD", cwd);

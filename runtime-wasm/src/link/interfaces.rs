@@ -14,10 +14,27 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{WasiView as _, p2::bindings as two, p3::bindings as three};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _, p2::bindings as http_two, p3::bindings as http_three};
 
+use super::{opened, slashes};
 use crate::wasi::P2;
 
 /// Adds one interface to a linker.
 pub(crate) type Add = fn(&mut Linker<P2>) -> wasmtime::Result<()>;
+
+/// File systems, by the versions that wasmtime-wasi provides: what is put in the place of its own functions has their very name.
+const TWO_FILES: &str = "wasi:filesystem/types@0.2.12";
+const THREE_FILES: &str = "wasi:filesystem/types@0.3.0";
+
+/// Puts functions in the place of those that were just added.
+fn replaced(
+    linker: &mut Linker<P2>,
+    interface: &str,
+    with: &[fn(&mut Linker<P2>, &str) -> wasmtime::Result<()>],
+) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let done = with.iter().try_for_each(|replace| replace(linker, interface));
+    linker.allow_shadowing(false);
+    done
+}
 
 /// Tells wasmtime-wasi-io's interfaces where their data is.
 struct Io;
@@ -43,7 +60,8 @@ static TWO: &[(&str, Add)] = &[
         two::clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(l, P2::clocks)
     }),
     ("wasi:filesystem/types", |l| {
-        two::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)
+        two::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)?;
+        replaced(l, TWO_FILES, &[slashes::two, opened::two])
     }),
     ("wasi:filesystem/preopens", |l| {
         two::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)
@@ -103,7 +121,8 @@ static THREE: &[(&str, Add)] = &[
         three::clocks::system_clock::add_to_linker::<_, WasiClocks>(l, P2::clocks)
     }),
     ("wasi:filesystem/types", |l| {
-        three::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)
+        three::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)?;
+        replaced(l, THREE_FILES, &[slashes::three, opened::three])
     }),
     ("wasi:filesystem/preopens", |l| {
         three::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)

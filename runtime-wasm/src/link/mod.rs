@@ -4,10 +4,14 @@
 //! The same table answers "who provides this?", so that a missing interface is reported by name, all of them at once, before anything
 //! runs (wasmtime's own error names the first one only). p1 is linked whole: it is one flat interface of 46 functions.
 //!
+//! A few functions are this crate's own: `poll` waits, `opened` counts what is open, `slashes` reads names of directories.
+//!
 //! `wasi_unstable` (p0, before 2020) is not provided and is refused by name. Sockets and outgoing requests are linked, since every component
 //! built with a standard library imports them, and reach what the grants name: by default nothing.
 
 mod interfaces;
+mod opened;
+mod slashes;
 
 use std::fmt;
 
@@ -17,8 +21,8 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::{p2, p3};
 use wasmtime_wasi_http::{p2 as http2, p3 as http3};
 
+use crate::poll;
 use crate::pool::Engines;
-use crate::sleep;
 use crate::wasi::{P1, P2};
 pub(crate) use interfaces::provider;
 
@@ -128,11 +132,19 @@ pub(crate) fn core(engines: &Engines, module: &Module) -> Result<Linked, LinkErr
         .func_wrap_async(
             PREVIEW1,
             "poll_oneoff",
-            |caller: wasmtime::Caller<'_, P1>, args: sleep::Arguments| {
-                Box::new(sleep::poll_oneoff(caller, args))
+            |caller: wasmtime::Caller<'_, P1>, args: poll::Arguments| {
+                Box::new(poll::poll_oneoff(caller, args))
             },
         )
         .map_err(LinkError::Mismatch)?;
+    linker
+        .func_wrap_async(
+            PREVIEW1,
+            "path_remove_directory",
+            |caller: wasmtime::Caller<'_, P1>, args: (i32, i32, i32)| Box::new(slashes::one(caller, args)),
+        )
+        .map_err(LinkError::Mismatch)?;
+    opened::core(&mut linker)?;
     match linker.instantiate_pre(module) {
         Ok(pre) => Ok(Linked::Core(pre)),
         Err(error) => {

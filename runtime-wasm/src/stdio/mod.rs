@@ -13,11 +13,11 @@ use std::sync::Arc;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub(crate) use unix::Stdio;
+pub(crate) use unix::{Stdio, readable};
 #[cfg(not(unix))]
 mod other;
 #[cfg(not(unix))]
-pub(crate) use other::Stdio;
+pub(crate) use other::{Stdio, readable};
 
 /// How a guest learns that nobody reads its output any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,11 @@ const PIPE_ROOM: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 /// The most one read or write of a regular file moves.
 const CHUNK: usize = 64 << 10;
 
+/// How many bytes a read would give now; `None` for devices that do not tell.
+pub(crate) fn readable(file: &File) -> Option<u64> {
+    rustix::io::ioctl_fionread(file).ok()
+}
+
 impl Broken {
     fn error(self, error: io::Error) -> StreamError {
         if self == Self::Closed && error.kind() == io::ErrorKind::BrokenPipe {
@@ -96,6 +101,12 @@ impl Stdio {
             }
             guard.clear_ready();
         }
+    }
+
+    /// Whether the same call may do what it is to do a moment later: a signal came, or somebody else who has the file was faster.
+    fn passes(&self, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::Interrupted
+            || error.kind() == io::ErrorKind::WouldBlock && self.0.waits && !self.blocks()
     }
 
     fn blocks(&self) -> bool {
@@ -173,17 +184,29 @@ impl OutputStream for Direction<false> {
 
 impl AsyncRead for Direction<true> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(self.0.poll_prompt(cx, PollFlags::IN));
-        let count = (&*self.0.0.file).read(buf.initialize_unfilled())?;
-        buf.advance(count);
-        Poll::Ready(Ok(()))
+        loop {
+            ready!(self.0.poll_prompt(cx, PollFlags::IN));
+            match (&*self.0.0.file).read(buf.initialize_unfilled()) {
+                Ok(count) => {
+                    buf.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if self.0.passes(&error) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 
 impl AsyncWrite for Direction<false> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.0.poll_prompt(cx, PollFlags::OUT));
-        Poll::Ready((&*self.0.0.file).write(&buf[..buf.len().min(PIPE_ROOM)]))
+        loop {
+            ready!(self.0.poll_prompt(cx, PollFlags::OUT));
+            match (&*self.0.0.file).write(&buf[..buf.len().min(PIPE_ROOM)]) {
+                Err(error) if self.0.passes(&error) => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
