@@ -68,15 +68,25 @@ pub(super) fn serving(host: &HostConfig) -> Result<ServeLimits, ExecError> {
     })
 }
 
-/// The limits; `most` is the configuration's own for memory.
-pub(super) fn limits(host: &HostConfig, most: Option<u64>) -> Limits {
+/// Handles that a component has beside its files: sockets, streams, what it waits for.
+pub(super) const BESIDE: u32 = 1024;
+
+/// How many open files were asked for.
+pub(super) fn files(host: &HostConfig) -> Option<u64> {
+    let limit = host.ulimits.iter().find(|limit| limit.name == "nofile")?;
+    // -1 is as many as there can be.
+    limit.soft.try_into().ok()
+}
+
+/// The limits; `most` is the configuration's own for memory. Of `room` for descriptors of this process as many files as were asked for.
+pub(super) fn limits(host: &HostConfig, most: Option<u64>, files: Option<u64>, room: usize) -> Limits {
     let defaults = Limits::default();
-    let files =
-        host.ulimits.iter().find(|limit| limit.name == "nofile").and_then(|limit| limit.soft.try_into().ok());
+    let files = files.map_or(defaults.files, |files| usize::try_from(files).unwrap_or(usize::MAX));
     Limits {
         memory_bytes: host.resources.memory.or(most).unwrap_or(defaults.memory_bytes),
         cpus: cpus(&host.resources),
-        handles: files.unwrap_or(defaults.handles),
+        files: files.min(room),
+        handles: defaults.handles.min(room.saturating_add(BESIDE as usize)),
         fuel: host.fuel,
         ..defaults
     }
@@ -100,7 +110,7 @@ pub(super) fn carries_http(protocol: Protocol) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PortBinding;
+    use crate::model::{PortBinding, Ulimit};
 
     #[test]
     fn nothing_is_reached_that_was_not_named() {
@@ -138,6 +148,17 @@ mod tests {
             let error = serving(&with(key, value)).unwrap_err();
             let told = std::error::Error::source(&error).unwrap().to_string();
             assert!(told.contains(key) && told.contains("from 1 on"), "{told}");
+        }
+    }
+
+    #[test]
+    fn files_are_what_was_asked_for_and_no_more_than_there_is_room() {
+        let mut host = HostConfig::default();
+        let of = |host: &HostConfig, room| limits(host, None, files(host), room).files;
+        assert_eq!((of(&host, 100), of(&host, usize::MAX)), (100, Limits::default().files));
+        for (soft, expected) in [(50, 50), (200, 100), (-1, 100)] {
+            host.ulimits = vec![Ulimit { name: "nofile".to_owned(), soft, hard: soft }];
+            assert_eq!(of(&host, 100), expected, "{soft}");
         }
     }
 

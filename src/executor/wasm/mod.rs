@@ -25,6 +25,12 @@
 //! session, so its interrupt key is only a key.
 
 mod compiled;
+#[cfg(unix)]
+#[path = "descriptors_unix.rs"]
+mod descriptors;
+#[cfg(not(unix))]
+#[path = "descriptors_other.rs"]
+mod descriptors;
 mod grants;
 mod memo;
 #[cfg(target_os = "linux")]
@@ -198,9 +204,11 @@ impl Executor for Wasm {
         };
         let network = grants::network(&request.host)?;
         let serving = grants::serving(&request.host)?;
+        let files = grants::files(&request.host);
+        let room = descriptors::room(files)?;
         let place = self.place(&request, network.any())?;
         let (root, preopens) = self.root(&request, place.as_deref())?;
-        let limits = grants::limits(&request.host, self.settings.guest_memory);
+        let limits = grants::limits(&request.host, self.settings.guest_memory, files, room);
         let container = Arc::new(Container {
             account: loader.runtime.account(limits),
             program: request.process.args.first().cloned().unwrap_or_default(),
