@@ -159,7 +159,7 @@ impl Tree {
         }
         let path = super::mounts::clean(path);
         let inside = |target: &str| {
-            let rest = path.strip_prefix(target)?;
+            let rest = path.strip_prefix(target.trim_end_matches('/'))?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
         };
         let within = mounts

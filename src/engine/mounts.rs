@@ -35,6 +35,9 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// A directory in the place of the root, which only a sandbox can be given.
+    #[error("invalid mount config for type \"bind\": invalid specification: destination can't be '/'")]
+    Root,
     /// A directory inside a volume.
     #[error("cannot access path `{subpath}` of volume `{volume}`")]
     Subpath {
@@ -74,6 +77,7 @@ impl Kind for MountError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSource { .. }
+            | Self::Root
             | Self::Subpath { .. }
             | Self::NotShared { .. }
             | Self::ImageVolume { .. }
@@ -123,6 +127,10 @@ impl Engine {
                 };
                 mounts.push(model::Mount { source, target, read_only: false });
             }
+        }
+        let is_root = |mount: &model::Mount| mount.target == "/";
+        if container.executor.name != crate::executor::wasm::NAME && mounts.iter().any(is_root) {
+            return Err(MountError::Root.into());
         }
         for mount in &mut mounts {
             match &mut mount.source {

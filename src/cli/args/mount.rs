@@ -25,6 +25,14 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Refused> {
 
 /// An absolute path without `.`, `..`, or doubled and trailing slashes; it must not be the root.
 fn target(path: &str) -> Result<String, String> {
+    match place(path)?.as_str() {
+        "/" => Err("invalid specification: destination can't be '/'".to_owned()),
+        place => Ok(place.to_owned()),
+    }
+}
+
+/// The same, or the root: whether a directory of the host can be one depends on what runs the image, which is not known yet.
+fn place(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {
         return Err(format!("invalid mount path: '{path}' mount path must be absolute"));
     }
@@ -37,9 +45,6 @@ fn target(path: &str) -> Result<String, String> {
             }
             part => parts.push(part),
         }
-    }
-    if parts.is_empty() {
-        return Err("invalid specification: destination can't be '/'".to_owned());
     }
     Ok(format!("/{}", parts.join("/")))
 }
@@ -143,7 +148,7 @@ pub fn volume(text: &str, here: &Path) -> Result<Volume, Refused> {
     let is_path = source.starts_with('/') || source.starts_with("./") || source.starts_with("../");
     let is_path = is_path || cfg!(windows) && (source.contains('\\') || source.contains(':'));
     let kind = if is_path || matches!(source, "." | "..") { "bind" } else { "volume" };
-    let target = target(path)
+    let target = if kind == "bind" { place(path) } else { target(path) }
         .or_else(|reason| invalid(&format!("invalid mount config for type \"{kind}\": {reason}")))?;
     let field = |name: &str| {
         Err::<Volume, _>(Refused::text(format!(
@@ -444,7 +449,8 @@ pub fn mount(text: &str) -> Result<Mount, Refused> {
         Refused::text(format!("invalid mount config for type \"{}\": {reason}", fields.kind))
     };
     let source = fields.source().map_err(invalid)?;
-    let target = target(&fields.target).map_err(invalid)?;
+    let is_bind = matches!(source, MountSource::Bind { .. });
+    let target = if is_bind { place(&fields.target) } else { target(&fields.target) }.map_err(invalid)?;
     if let MountSource::Volume { name, anonymous: false, .. } = &source {
         volume_name(name)?;
     }

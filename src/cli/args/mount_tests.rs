@@ -57,10 +57,8 @@ fn volumes() {
             ),
         ),
         (
-            "/tmp:/",
-            format!(
-                "invalid volume specification: '/tmp:/': {bind}invalid specification: destination can't be '/'"
-            ),
+            "named:/",
+            "invalid volume specification: 'named:/': invalid mount config for type \"volume\": invalid specification: destination can't be '/'".to_owned(),
         ),
     ] {
         assert_eq!(volume(text, Path::new("/here")).unwrap_err().to_string(), message);
@@ -147,8 +145,8 @@ fn mounts() {
             "invalid mount config for type \"bind\": invalid mount path: 'rel' mount path must be absolute",
         ),
         (
-            "type=bind,source=/tmp,target=/",
-            "invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            "type=volume,source=named,target=/",
+            "invalid mount config for type \"volume\": invalid specification: destination can't be '/'",
         ),
         (
             "type=tmpfs,dst=/x,src=/a",

@@ -91,14 +91,16 @@ pub(super) fn container(
 /// Everything that a Wasm program was given; what is not here it has not.
 fn grants(container: &Container) -> Value {
     let host = &container.host;
-    let root = json!({ "Path": "/", "ReadOnly": host.read_only });
+    // A directory of the host may be given in its place.
+    let given = host.mounts.iter().any(|mount| mount.target == "/");
+    let root = (!given).then(|| json!({ "Path": "/", "ReadOnly": host.read_only }));
     let mounts = host.mounts.iter().map(|one| json!({ "Path": one.target, "ReadOnly": one.read_only }));
     let everywhere = matches!(host.network, NetworkMode::Host | NetworkMode::Named(_));
     let connect =
         if everywhere && host.allow_net.is_empty() { vec!["*".to_owned()] } else { host.allow_net.clone() };
     let listen: Vec<_> = wanted_ports(container).iter().map(|port| json!(port.container)).collect();
     json!({
-        "Directories": std::iter::once(root).chain(mounts).collect::<Vec<_>>(),
+        "Directories": root.into_iter().chain(mounts).collect::<Vec<_>>(),
         "Environment": container.config.env.len(),
         "Connect": connect,
         "Listen": if everywhere { json!("*") } else { json!(listen) },

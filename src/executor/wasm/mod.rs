@@ -3,6 +3,8 @@
 //! A guest gets the container's root as `/`, what was mounted under its own name, the container's arguments, environment and streams,
 //! the network it was granted, and nothing else. Where this process may mount (Linux), mounts are a part of the root as well, read-only
 //! ones by the kernel; elsewhere a mount is a directory of its own beside the root, which a program reaches by the same paths.
+//! A directory of the host that is mounted at `/` is the guest's root instead, alone or with what is mounted below it given beside it;
+//! the program still comes from the container's own.
 //!
 //! Invariants:
 //! - The program is looked up inside the root by the kernel (or a capability), never by joining host paths.

@@ -30,6 +30,8 @@ pub(super) struct RootDir {
     device: Option<u64>,
     /// Directories that are mounted into it.
     inside: Vec<OwnedFd>,
+    /// What the guest has as its root instead, where a directory was mounted there: the program still comes from this one.
+    given: Option<OwnedFd>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +67,8 @@ pub(super) fn fence(root: &Arc<RootDir>, preopens: &[Preopen], network: bool) ->
     Some(Confine::new(move || {
         let open = |name: &&str| rustix::fs::open(*name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
         let names: Vec<OwnedFd> = if network { NAMES.iter().filter_map(open).collect() } else { Vec::new() };
-        let fds = std::iter::once(&root.fd).chain(&root.inside).map(AsFd::as_fd);
+        let whole = root.given.as_ref().unwrap_or(&root.fd);
+        let fds = std::iter::once(whole).chain(&root.inside).map(AsFd::as_fd);
         let trees = fds
             .zip(&writable)
             .map(|(fd, writable)| if *writable { Place::Writable(fd) } else { Place::Readable(fd) });
@@ -78,7 +81,7 @@ pub(super) fn fence(root: &Arc<RootDir>, preopens: &[Preopen], network: bool) ->
 fn directory(path: &Path) -> Result<RootDir, (&Path, io::Error)> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| (path, error.into()))?;
-    Ok(RootDir { device: device(path).ok(), fd, inside: Vec::new() })
+    Ok(RootDir { device: device(path).ok(), fd, inside: Vec::new(), given: None })
 }
 
 fn overlay<'a>(lower: &[PathBuf], upper: &'a Path, work: &Path) -> Result<RootDir, (&'a Path, io::Error)> {
@@ -87,7 +90,7 @@ fn overlay<'a>(lower: &[PathBuf], upper: &'a Path, work: &Path) -> Result<RootDi
     let device = device(upper).ok();
     // An overlay has a number of its own as its device, but passes on the inodes of layers that share a file system.
     let shared = lower.iter().all(|layer| self::device(layer).ok() == device);
-    Ok(RootDir { fd, device: device.filter(|_| shared), inside: Vec::new() })
+    Ok(RootDir { fd, device: device.filter(|_| shared), inside: Vec::new(), given: None })
 }
 
 fn unopened(path: &Path, error: rustix::io::Errno) -> ExecError {
@@ -98,6 +101,11 @@ fn unopened(path: &Path, error: rustix::io::Errno) -> ExecError {
 /// Whether making mounts is refused to this process, whatever they are.
 fn may_not(error: &InitFailure) -> bool {
     error.step == Step::Root && matches!(error.cause, Cause::Errno(libc::EPERM))
+}
+
+/// Whether it is to be the guest's root.
+fn is_root(mount: &Mount) -> bool {
+    matches!(mount, Mount::Bind { target, .. } if target == "/")
 }
 
 /// What can be given without mounting anything: a directory.
@@ -127,7 +135,8 @@ fn device(path: &Path) -> io::Result<u64> {
 impl RootDir {
     /// Mounts into it, and tells what a guest is to be given.
     pub(super) fn mount(&mut self, mounts: &[Mount], read_only: bool) -> Result<Vec<Preopen>, ExecError> {
-        let composed = !mounts.is_empty() && self.compose(mounts, read_only)?;
+        let (whole, mounts): (Vec<&Mount>, Vec<&Mount>) = mounts.iter().partition(|one| is_root(one));
+        let composed = !mounts.is_empty() && self.compose(&mounts, read_only)?;
         let given = |fd: &OwnedFd, guest: &str, read_only: bool| Preopen {
             host: format!("/proc/self/fd/{}", fd.as_raw_fd()).into(),
             guest: guest.to_owned(),
@@ -135,6 +144,13 @@ impl RootDir {
         };
         // Where the kernel keeps the root read-only, what is mounted below it need not be.
         let mut preopens = vec![given(&self.fd, "/", read_only && !composed)];
+        if let [Mount::Bind { source, read_only, .. }, ..] = whole.as_slice() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(source, flags, Mode::empty());
+            let fd = opened.map_err(|error| unopened(source, error))?;
+            preopens = vec![given(&fd, "/", *read_only)];
+            self.given = Some(fd);
+        }
         for mount in mounts {
             let (target, read_only) = match mount {
                 Mount::Bind { target, read_only, .. } | Mount::Tmpfs { target, read_only, .. } => {
@@ -151,8 +167,8 @@ impl RootDir {
     }
 
     /// Makes the mounts a part of the tree; false where this process may not.
-    fn compose(&mut self, mounts: &[Mount], read_only: bool) -> Result<bool, ExecError> {
-        let mut all: Vec<_> = mounts.iter().map(crate::executor::linux::mounts::mount).collect();
+    fn compose(&mut self, mounts: &[&Mount], read_only: bool) -> Result<bool, ExecError> {
+        let mut all: Vec<_> = mounts.iter().map(|one| crate::executor::linux::mounts::mount(one)).collect();
         all.sort_by_key(crate::executor::linux::mounts::depth);
         match runtime_linux::detached::compose(&self.fd, &all, read_only) {
             Ok(tree) => {

@@ -68,6 +68,11 @@ impl RootDir {
             if !source.is_dir() {
                 return refuse("mount a single file on this host");
             }
+            if target == "/" {
+                // In the place of the container's own tree, from which only the program comes.
+                preopens[0] = Preopen { host: source.clone(), guest: target.clone(), read_only: *read_only };
+                continue;
+            }
             // So that a listing of the root shows it. A root that has something else there keeps it.
             if let Err(error) = self.dir.create_dir_all(target.trim_start_matches('/')) {
                 tracing::debug!(%error, target, "no directory where something is mounted");
