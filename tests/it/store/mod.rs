@@ -6,7 +6,7 @@ mod database;
 mod deeds;
 mod kill;
 mod mutate;
-mod room;
+pub(crate) mod room;
 
 use serde_json::json;
 

@@ -10,12 +10,12 @@ use crate::support::rogue::Rogue;
 
 /// A mount namespace of its own, whose first process waits for the end of its input: when the test ends, in whatever way, the
 /// mounts go with it.
-pub(super) struct Space {
+pub(crate) struct Space {
     keeper: Child,
 }
 
 impl Space {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut keeper = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())
@@ -28,20 +28,20 @@ impl Space {
         Self { keeper }
     }
 
-    pub(super) fn sh(&self, script: &str) {
+    pub(crate) fn sh(&self, script: &str) {
         let pid = self.keeper.id().to_string();
         let status = Command::new("nsenter").args(["-t", &pid, "-m", "sh", "-ec", script]).status();
         assert!(status.expect("nsenter starts").success(), "{script}");
     }
 
     /// The supervisor of a container that has ended puts its records away for a moment, and has the database open.
-    pub(super) fn unmount(&self, at: &impl std::fmt::Display) {
+    pub(crate) fn unmount(&self, at: &impl std::fmt::Display) {
         self.sh(&format!(
             "for n in $(seq 500); do umount {at} 2>/dev/null && exit 0; sleep 0.02; done; umount {at}"
         ));
     }
 
-    pub(super) fn umiak(&self, host: &Host, args: &[&str]) -> Output {
+    pub(crate) fn umiak(&self, host: &Host, args: &[&str]) -> Output {
         let plain = host.command(args);
         let mut inside = Command::new("nsenter");
         inside.args(["-t", &self.keeper.id().to_string(), "-m", "--"]).arg(plain.get_program()).args(args);
