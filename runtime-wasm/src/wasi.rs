@@ -202,7 +202,7 @@ pub(crate) fn p1(grants: &Grants, streams: &Streams, account: &Account) -> Resul
     wasi.allow_blocking_current_thread(true);
     preopen(&mut wasi, grants)?;
     let stdin = Some(Arc::clone(&streams.files[0]));
-    Ok(P1 { wasi: wasi.build_p1(), stdin, meter: meter(grants, account) })
+    Ok(P1 { wasi: wasi.build_p1(), stdin, meter: meter(grants, account, true) })
 }
 
 /// Makes the state of a component. `alone`: it has its thread to itself.
@@ -222,14 +222,16 @@ pub(crate) fn p2(
         table,
         http: WasiHttpCtx::new(),
         requests: Requests::new(grants.network.clone()),
-        meter: meter(grants, account),
+        meter: meter(grants, account, alone),
     })
 }
 
-/// What a store holds, with the files that it begins with.
-fn meter(grants: &Grants, account: &Account) -> Meter {
+/// What a store holds, with the files that it begins with. The instances of a server have them in common: there they do not count.
+fn meter(grants: &Grants, account: &Account, alone: bool) -> Meter {
     let mut meter = account.meter();
-    meter.given(3 + grants.preopens.len());
+    if alone {
+        meter.given(3 + grants.preopens.len());
+    }
     meter
 }
 
