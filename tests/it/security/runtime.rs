@@ -108,31 +108,30 @@ fn nothing_is_mounted_inside_proc() {
 fn an_images_volumes_are_below_its_root() {
     require!(root);
     let (host, rogue) = (Host::new(), Rogue::new());
-    let layer = archive(&[file("busybox", 0o755, &program()), symlink("out", "/../../etc")]);
+    let layer = archive(&[file("busybox", 0o755, &program())]);
     let image = |case: &str, volume: &str| {
         let config = json!({ "Entrypoint": ["/busybox"], "Volumes": { volume: {} } });
         rogue.image(case, std::slice::from_ref(&layer), &config);
         format!("{}/{case}", rogue.address())
     };
-    for (case, volume) in [("root", "/"), ("dots", "/./"), ("back", "/data/..")] {
+    // What leads upwards is refused with the image, what is the root with the container.
+    for (case, volume, words) in [
+        ("root", "/", "'/': destination can't be '/'"),
+        ("dots", "/./", "'/./': destination can't be '/'"),
+        ("back", "/data/..", "a path without `..`"),
+        ("up", "/../../etc", "a path without `..`"),
+    ] {
         let name = image(case, volume);
         for (verb, status) in [("create", 1), ("run", 125)] {
-            let words = format!("'{volume}': destination can't be '/'");
-            host.umiak(&[verb, &name, "true"]).fails(status, &["invalid volume of the image", &words]);
+            host.umiak(&[verb, &name, "true"]).fails(status, &[words]);
         }
     }
     assert_eq!(host.umiak(&["ps", "-aq"]).exits(0).stdout, "");
     assert_eq!(host.umiak(&["volume", "ls", "-q"]).exits(0).stdout, "");
     // As with docker.
-    for (case, volume, place) in
-        [("relative", "data", "/data"), ("up", "/../../etc", "/etc"), ("link", "/out", "/etc")]
-    {
-        let name = image(case, volume);
-        let mounts = host.umiak(&["run", "--rm", &name, "cat", "/proc/mounts"]).exits(0).stdout;
-        assert!(mounts.contains(&format!(" {place} ")), "{case}: {mounts}");
-        let listed = host.umiak(&["run", "--rm", &name, "ls", "/etc"]).exits(0).stdout;
-        assert!(!listed.contains("passwd"), "{case}: {listed}");
-    }
+    let name = image("relative", "data");
+    let mounts = host.umiak(&["run", "--rm", &name, "cat", "/proc/mounts"]).exits(0).stdout;
+    assert!(mounts.contains(" /data "), "{mounts}");
 }
 
 /// CVE-2021-30465: a place for a mount that another container turns into a link while this one starts.
