@@ -143,11 +143,12 @@ impl Engine {
         let mut ahead = None;
         let engine = Self::open_with(options, |root, run_root| {
             std::thread::scope(|scope| {
-                let make = || Ahead::make(run_root);
+                let making = || Ahead::make(run_root);
                 // Without root it has to be made in the namespace that is entered later. A thread waits until it is.
-                let made = rootless::is_root().then(|| std::thread::Builder::new().spawn_scoped(scope, make));
+                let thread =
+                    rootless::is_root().then(|| std::thread::Builder::new().spawn_scoped(scope, making));
                 let database = Database::open(root);
-                ahead = made.and_then(Result::ok).and_then(|made| made.join().ok().flatten());
+                ahead = thread.and_then(Result::ok).and_then(|thread| thread.join().ok().flatten());
                 if let Some(ahead) = ahead.as_mut().filter(|_| database.is_ok()) {
                     ahead.tell_store(root);
                 }

@@ -127,15 +127,14 @@ impl Engine {
             return Err(EngineError::NoContainer { query: container.name.clone() });
         }
         let joins = self.joins(container).inspect_err(|_| self.forget_unstarted(container))?;
-        let process = match self.ahead.take().filter(|ahead| ahead.id == container.id) {
-            Some(ahead) => settled(ahead.process, &run)?,
-            None => {
-                let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
-                let mut process = supervisor::client::launch(&exe, &run, container.id.short())?;
-                process.tell(&Request::Store(self.root.clone()));
-                self.announce(&mut process, container);
-                process
-            }
+        let process = if let Some(ahead) = self.ahead.take().filter(|ahead| ahead.id == container.id) {
+            settled(ahead.process, &run)?
+        } else {
+            let exe = std::env::current_exe().map_err(|source| EngineError::OwnBinary { source })?;
+            let mut process = supervisor::client::launch(&exe, &run, container.id.short())?;
+            process.tell(&Request::Store(self.root.clone()));
+            self.announce(&mut process, container);
+            process
         };
         let prepared = Prepared { run, process, joins, claim };
         match self.launch(container, attach, window, prepared) {

@@ -351,7 +351,7 @@ const TAR: &[&str] = &[
     ".wh.",
     ".wh..wh..opq",
     ".wh..",
-    "ustar\00000",
+    "ustar\x0000",
     "ustar  \0",
     "././@LongLink",
     "28 path=../../x\n",

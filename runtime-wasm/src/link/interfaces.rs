@@ -24,12 +24,11 @@ pub(crate) type Add = fn(&mut Linker<P2>) -> wasmtime::Result<()>;
 const TWO_FILES: &str = "wasi:filesystem/types@0.2.12";
 const THREE_FILES: &str = "wasi:filesystem/types@0.3.0";
 
+/// Puts functions into an interface by its name.
+type Replace = fn(&mut Linker<P2>, &str) -> wasmtime::Result<()>;
+
 /// Puts functions in the place of those that were just added.
-fn replaced(
-    linker: &mut Linker<P2>,
-    interface: &str,
-    with: &[fn(&mut Linker<P2>, &str) -> wasmtime::Result<()>],
-) -> wasmtime::Result<()> {
+fn replaced(linker: &mut Linker<P2>, interface: &str, with: &[Replace]) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let done = with.iter().try_for_each(|replace| replace(linker, interface));
     linker.allow_shadowing(false);

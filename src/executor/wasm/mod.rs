@@ -173,7 +173,7 @@ impl Wasm {
     /// Where programs run: apart from the host in a process that is the container's own, and wherever its network is.
     fn place(&self, request: &Create, names: bool) -> Result<Option<Arc<Place>>, ExecError> {
         let networked = request.host.network.is_networked();
-        if !networked && !(self.settings.own_process && place::APART) {
+        if !networked && (!self.settings.own_process || !place::APART) {
             return Ok(None);
         }
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +209,7 @@ impl Executor for Wasm {
         let files = grants::files(&request.host);
         let room = descriptors::room(files)?;
         let place = self.place(&request, network.any())?;
-        let (root, preopens) = self.root(&request, place.as_deref())?;
+        let (tree, preopens) = self.root(&request, place.as_deref())?;
         let limits = grants::limits(&request.host, self.settings.guest_memory, files, room);
         let container = Arc::new(Container {
             account: loader.runtime.account(limits),
@@ -222,7 +222,7 @@ impl Executor for Wasm {
             serving,
             confined: self.settings.own_process,
             place,
-            root: Some(root),
+            root: Some(tree),
             id: request.id,
             life: std::sync::Mutex::default(),
         });
