@@ -320,7 +320,7 @@ def wasm(bench, runs):
                 bench.have("umiak", lambda: umiak("p2")), bench.have("wasmtime", lambda: precompiled("p2"))]
     entrants = [e for e in entrants if e]
     race(entrants, runs, warm_up=3)
-    return "`run --rm` of a Wasm hello, compiled before", entrants, [("wasmtime run --allow-precompiled, p1", "at most", 1.5)]
+    return "`run --rm` of a Wasm hello, compiled before", entrants, [("wasmtime run --allow-precompiled, p1", "at most", 1.2), ("wasmedge AOT, p1", "at least", 3)]
 
 
 def cpu(bench, runs):
