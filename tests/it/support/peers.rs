@@ -128,6 +128,21 @@ impl Podman {
     }
 }
 
+impl Drop for Podman {
+    /// A container's end has podman called once more, in the background, which makes its folders anew.
+    fn drop(&mut self) {
+        let mut gone = 0;
+        for _ in 0..100 {
+            if gone == 5 {
+                return;
+            }
+            let _not_there = std::fs::remove_dir_all(self.dir.path());
+            std::thread::sleep(Duration::from_millis(100));
+            gone = if self.dir.path().exists() { 0 } else { gone + 1 };
+        }
+    }
+}
+
 /// Runs a command with something to read on its standard input.
 fn output(mut command: Command) -> Output {
     use std::io::Write as _;
