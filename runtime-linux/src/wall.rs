@@ -7,11 +7,14 @@
 //!
 //! Invariant: there is no way back. Whoever calls this has mounted and started before what it will ever mount and start.
 
+use std::sync::OnceLock;
+
 use rustix::io::Errno;
 
 use crate::caps;
 use crate::failure::InitFailure;
 use crate::seccomp::{self, ProfileError};
+use crate::sys::Instruction;
 
 /// System calls that a sandbox's process has no more use for.
 const REFUSED: &[&str] = &[
@@ -89,7 +92,7 @@ pub enum WallError {
 
 /// Builds the wall around this process.
 pub fn raise() -> Result<(), WallError> {
-    build(REFUSED)?;
+    build(whole()?)?;
     restrict()
 }
 
@@ -97,8 +100,8 @@ pub fn raise() -> Result<(), WallError> {
 /// entering namespaces and their capabilities; everything else they lose as well.
 pub fn raise_around_thread() -> Result<(), WallError> {
     let others: Vec<_> = REFUSED.iter().copied().filter(|name| *name != "setns").collect();
-    build(&others)?;
-    crate::sys::install_filter(&seccomp::refusing(REFUSED)?).map_err(kernel("filtering system calls"))?;
+    build(&seccomp::refusing(&others)?)?;
+    crate::sys::install_filter(whole()?).map_err(kernel("filtering system calls"))?;
     restrict()
 }
 
@@ -118,11 +121,25 @@ fn kernel(action: &'static str) -> impl FnOnce(Errno) -> WallError {
     move |error| WallError::Kernel { action, source: error.into() }
 }
 
-/// Refuses these system calls to all threads.
-fn build(refused: &[&str]) -> Result<(), WallError> {
+/// The filter of [`raise`], compiled once.
+static WHOLE: OnceLock<Vec<Instruction>> = OnceLock::new();
+
+fn whole() -> Result<&'static [Instruction], ProfileError> {
+    match WHOLE.get() {
+        Some(program) => Ok(program),
+        None => seccomp::refusing(REFUSED).map(|program| WHOLE.get_or_init(|| program).as_slice()),
+    }
+}
+
+/// Compiles what [`raise`] installs. What is wrong with it is said by [`raise`].
+pub fn get_ready() {
+    let _ = whole();
+}
+
+/// Refuses the system calls of a filter to all threads.
+fn build(program: &[Instruction]) -> Result<(), WallError> {
     rustix::thread::set_no_new_privs(true).map_err(kernel("giving up new privileges"))?;
-    let program = seccomp::refusing(refused)?;
-    crate::sys::install_filter_everywhere(&program).map_err(kernel("filtering system calls"))
+    crate::sys::install_filter_everywhere(program).map_err(kernel("filtering system calls"))
 }
 
 /// Leaves this thread, and those that it starts, the capabilities that are kept.

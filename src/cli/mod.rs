@@ -63,13 +63,14 @@ mod version;
 mod volume;
 mod wait;
 
+use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Options, Ready};
 use crate::model::Kind;
 use deferred::Deferred;
 use fault::Fault;
@@ -78,6 +79,10 @@ use output::{OutputError, Printer};
 
 /// How help is laid out: docker's order.
 pub(crate) const HELP: &str = "Usage:  {usage}\n\n{about}\n\n{all-args}{after-help}";
+
+/// Names of the variables that say where the engine's files are.
+const ROOT: &str = "UMIAK_ROOT";
+const RUN_ROOT: &str = "UMIAK_RUN_ROOT";
 
 /// A portable container engine
 #[derive(Debug, Parser)]
@@ -93,10 +98,10 @@ pub(crate) const HELP: &str = "Usage:  {usage}\n\n{about}\n\n{all-args}{after-he
 )]
 struct Arguments {
     /// Directory of images and containers
-    #[arg(long, value_name = "dir", env = "UMIAK_ROOT", hide_env = true)]
+    #[arg(long, value_name = "dir", env = ROOT, hide_env = true)]
     root: Option<PathBuf>,
     /// Directory of what is gone after a reboot
-    #[arg(long, value_name = "dir", env = "UMIAK_RUN_ROOT", hide_env = true)]
+    #[arg(long, value_name = "dir", env = RUN_ROOT, hide_env = true)]
     run_root: Option<PathBuf>,
     /// Configuration file
     #[arg(long, value_name = "file", env = "UMIAK_CONFIG", hide_env = true)]
@@ -184,14 +189,31 @@ const OUTSIDE: &[&str] = &[
     "wait",
 ];
 
+/// Where the engine's files are, and what was begun with them before that was certain.
+struct Begun {
+    options: Options,
+    ready: Option<Ready>,
+}
+
+impl Begun {
+    /// What `run` gets ready while its arguments are read, if nothing is before its name that may say where.
+    fn ready(arguments: &[OsString]) -> Option<Ready> {
+        let directory = |variable| std::env::var_os(variable).map(PathBuf::from);
+        let (root, run_root) = (directory(ROOT), directory(RUN_ROOT));
+        let options = Options { root, run_root, ..Options::default() };
+        let helps = || arguments.iter().any(|argument| argument == "--help");
+        if arguments.get(1)? == "run" && !helps() { Ready::begin(&options) } else { None }
+    }
+}
+
 /// The engine is never dropped: closing its files is the kernel's, which is quicker.
-fn open(options: &Options, name: &str, command: &impl Execute) -> Result<ManuallyDrop<Engine>, Fault> {
-    let open = match (command.mends(), command.starts()) {
-        (true, _) => Engine::open_mending,
-        (false, true) => Engine::open_to_run,
-        (false, false) => Engine::open,
-    };
-    let engine = open(options)?;
+fn open(begun: Begun, name: &str, command: &impl Execute) -> Result<ManuallyDrop<Engine>, Fault> {
+    let Begun { options, ready } = begun;
+    let engine = match (command.mends(), command.starts()) {
+        (true, _) => Engine::open_mending(&options),
+        (false, true) => Engine::open_to_run(&options, ready),
+        (false, false) => Engine::open(&options),
+    }?;
     if !OUTSIDE.contains(&name) {
         engine.enter_namespace()?;
     }
@@ -222,13 +244,13 @@ macro_rules! commands {
                 }
             }
 
-            fn run(&self, options: &Options, printer: &Printer) -> Result<u8, Fault> {
+            fn run(&self, begun: Begun, printer: &Printer) -> Result<u8, Fault> {
                 match self {
                     $(Self::$variant(command) => {
                         command.check()?;
-                        command.run(&*open(options, $name, &**command)?, printer)
+                        command.run(&*open(begun, $name, &**command)?, printer)
                     })*
-                    $($(Self::$group(commands) => commands.run(options, printer),)*)?
+                    $($(Self::$group(commands) => commands.run(begun, printer),)*)?
                 }
             }
         }
@@ -431,9 +453,9 @@ impl Every {
         }
     }
 
-    fn run(&self, options: &Options, printer: &Printer) -> Result<u8, Fault> {
+    fn run(&self, begun: Begun, printer: &Printer) -> Result<u8, Fault> {
         match self {
-            Self::Store(command) => command.run(options, printer),
+            Self::Store(command) => command.run(begun, printer),
             Self::Version(command) => command.run(printer),
             Self::Completion(command) => command.run(printer, whole()),
         }
@@ -451,6 +473,7 @@ fn whole() -> clap::Command {
 pub fn main() -> ExitCode {
     let printer = Printer::standard();
     let arguments: Vec<_> = std::env::args_os().collect();
+    let ready = Begun::ready(&arguments);
     let parse = |mut command: clap::Command| {
         let mut matches = command.try_get_matches_from_mut(&arguments)?;
         Arguments::from_arg_matches_mut(&mut matches)
@@ -461,10 +484,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage::explain(&printer, &error, whole(), &arguments).into(),
     };
     trace(&parsed);
-    dispatch(parsed, &printer).into()
+    dispatch(parsed, ready, &printer).into()
 }
 
-fn dispatch(parsed: Arguments, printer: &Printer) -> u8 {
+fn dispatch(parsed: Arguments, ready: Option<Ready>, printer: &Printer) -> u8 {
     let wrote = |outcome: Result<(), OutputError>| match outcome {
         Ok(()) => 0,
         Err(error) => failed(printer, &error.into(), Statuses::Plain, None),
@@ -476,7 +499,7 @@ fn dispatch(parsed: Arguments, printer: &Printer) -> u8 {
         return wrote(printer.write(whole().render_help().to_string().as_bytes()));
     };
     let options = Options { root: parsed.root, run_root: parsed.run_root, config: parsed.config };
-    match command.run(&options, printer) {
+    match command.run(Begun { options, ready }, printer) {
         Ok(status) => status,
         Err(fault) => failed(printer, &fault, command.statuses(), Some(command.name())),
     }

@@ -45,6 +45,7 @@ pub mod progress;
 mod prune;
 mod pull;
 mod push;
+mod ready;
 mod rebuild;
 mod recover;
 mod registries;
@@ -88,6 +89,7 @@ pub use mounts::MountError;
 pub use networks::{Connection, Connections, NetworkView};
 pub use pull::{PullStatus, Pulled};
 pub use push::{PushError, PushOptions, Pushed};
+pub use ready::Ready;
 pub use registries::{RegistryNameError, registry_name};
 pub use session::{Control, Output, Session};
 pub use usage::{DiskUsage, ImageUsage};
@@ -102,6 +104,20 @@ pub struct Options {
     pub run_root: Option<PathBuf>,
     /// The configuration file.
     pub config: Option<PathBuf>,
+}
+
+impl Options {
+    /// The directories that they mean, absolute: the store's and the one for what is gone after a reboot.
+    fn directories(&self) -> Result<(PathBuf, PathBuf), EngineError> {
+        let root = self.root.clone().map_or_else(default_root, Ok)?;
+        let run_root = match (&self.run_root, &self.root) {
+            (Some(run), _) => run.clone(),
+            // A store of one's own has a run directory of its own, or two stores would share containers' locks.
+            (None, Some(root)) => root.join("run"),
+            (None, None) => default_run_root(&root),
+        };
+        Ok((absolute(root)?, absolute(run_root)?))
+    }
 }
 
 /// What the user who runs this may do on the host.
@@ -138,22 +154,20 @@ impl Engine {
         Self::open_with(options, |root, _| Ok((Database::open(root)?, None)))
     }
 
-    /// [`Self::open`] for a command that will start a new container: its supervisor's process gets ready meanwhile.
-    pub fn open_to_run(options: &Options) -> Result<Self, EngineError> {
+    /// [`Self::open`] for a command that will start a new container, with what [`Ready::begin`] began.
+    pub fn open_to_run(options: &Options, ready: Option<Ready>) -> Result<Self, EngineError> {
+        let ready = ready.filter(|ready| ready.fits(options)).or_else(|| Ready::begin(options));
+        let Some(ready) = ready else { return Self::open(options) };
         let mut ahead = None;
-        let engine = Self::open_with(options, |root, run_root| {
-            std::thread::scope(|scope| {
-                let making = || Ahead::make(run_root);
-                // Without root it has to be made in the namespace that is entered later. A thread waits until it is.
-                let thread =
-                    rootless::is_root().then(|| std::thread::Builder::new().spawn_scoped(scope, making));
-                let database = Database::open(root);
-                ahead = thread.and_then(Result::ok).and_then(|thread| thread.join().ok().flatten());
-                if let Some(ahead) = ahead.as_mut().filter(|_| database.is_ok()) {
-                    ahead.tell_store(root);
+        let engine = Self::open_with(options, |root, _| {
+            let database = match ready.finish() {
+                Some((made, database)) => {
+                    ahead = made;
+                    database?
                 }
-                Ok((database?, None))
-            })
+                None => Database::open(root)?,
+            };
+            Ok((database, None))
         })?;
         engine.ahead.replace(ahead);
         Ok(engine)
@@ -163,15 +177,7 @@ impl Engine {
         options: &Options,
         open: impl FnOnce(&Path, &Path) -> Result<(Database, Option<String>), EngineError>,
     ) -> Result<Self, EngineError> {
-        let root = options.root.clone().map_or_else(default_root, Ok)?;
-        let run_root = match (&options.run_root, &options.root) {
-            (Some(run), _) => run.clone(),
-            // A store of one's own has a run directory of its own, or two stores would share containers' locks.
-            (None, Some(root)) => root.join("run"),
-            (None, None) => default_run_root(&root),
-        };
-        let root = absolute(root)?;
-        let run_root = absolute(run_root)?;
+        let (root, run_root) = options.directories()?;
         private_dir(&root)?;
         let config = Config::load(options.config.as_deref())?;
         let (database, rebuilt) = open(&root, &run_root)?;

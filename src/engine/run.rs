@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::executor::{Joins, Prospect, Settings, WindowSize};
-use crate::model::{Container, ContainerId, RuntimeStatus};
+use crate::model::{Container, ContainerId, HostConfig, NetworkMode, RuntimeStatus};
 use crate::supervisor::client::Unlaunched;
 use crate::supervisor::protocol::{Event, Outlook, Request};
 use crate::supervisor::{self, Claim, Launch, Liveness};
@@ -91,6 +91,7 @@ impl Engine {
                 args: container.config.args(),
                 cwd: container.config.cwd().to_owned(),
                 fuel: container.host.fuel.is_some(),
+                offline: offline(&container.host),
             },
         })
     }
@@ -240,6 +241,12 @@ impl Engine {
             let _ = self.erase(container);
         }
     }
+}
+
+/// Whether a container is granted no network at all.
+fn offline(host: &HostConfig) -> bool {
+    let apart = matches!(host.network, NetworkMode::None | NetworkMode::Default);
+    apart && host.ports.is_empty() && !host.publish_all && host.allow_net.is_empty()
 }
 
 #[cfg(target_os = "linux")]

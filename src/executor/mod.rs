@@ -270,6 +270,8 @@ pub struct Prospect {
     pub cwd: String,
     /// Whether its instructions are to be counted.
     pub fuel: bool,
+    /// Whether it is granted no network at all: it reaches nothing, and listens nowhere.
+    pub offline: bool,
 }
 
 /// The process to run.

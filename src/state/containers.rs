@@ -11,6 +11,11 @@ const WHAT: &str = "a container";
 
 const HAS: &str = "SELECT 1 FROM containers WHERE id = ?1";
 
+/// The rest of [`select`]'s statement for one container.
+const BY_ID: &str = "WHERE id = ?1";
+
+const DELETE: &str = "DELETE FROM containers WHERE id = ?1";
+
 const SET_STATE: &str = "UPDATE containers SET status = ?2, state = ?3 WHERE id = ?1";
 
 fn status(status: RuntimeStatus) -> &'static str {
@@ -21,12 +26,16 @@ fn status(status: RuntimeStatus) -> &'static str {
     }
 }
 
+fn selecting(rest: &str) -> String {
+    format!("SELECT record, state FROM containers {rest}")
+}
+
 fn select(
     connection: &Connection,
     rest: &str,
     values: impl rusqlite::Params,
 ) -> Result<Vec<Container>, Failure> {
-    let mut statement = connection.prepare_cached(&format!("SELECT record, state FROM containers {rest}"))?;
+    let mut statement = connection.prepare_cached(&selecting(rest))?;
     let mut rows = statement.query(values)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -122,15 +131,28 @@ impl Database {
     /// Reads the schema and prepares what a supervisor will say, so that this is done when there is something to say. What is wrong
     /// with the database is told by whoever uses it.
     pub fn warm_up(&self) {
+        self.warm(&[HAS, SET_STATE, events::NAME, events::ADD]);
+    }
+
+    /// Prepares, while a container runs, what its end will be recorded by, or with `removed` its removal.
+    pub fn warm_up_for_end(&self, removed: bool) {
+        if removed {
+            self.warm(&[&selecting(BY_ID), DELETE]);
+        } else {
+            self.warm(&super::endpoints::RELEASE);
+        }
+    }
+
+    fn warm(&self, statements: &[&str]) {
         let connection = self.lock();
-        for statement in [HAS, SET_STATE, events::ADD] {
+        for statement in statements {
             let _ = connection.prepare_cached(statement);
         }
     }
 
     /// The container with this id.
     pub fn container(&self, id: &ContainerId) -> Result<Option<Container>, StateError> {
-        self.read("read a container", |c| Ok(select(c, "WHERE id = ?1", [id.as_str()])?.pop()))
+        self.read("read a container", |c| Ok(select(c, BY_ID, [id.as_str()])?.pop()))
     }
 
     /// All containers, newest first.
@@ -208,7 +230,7 @@ impl Database {
         change: impl FnOnce(&mut Container) -> Event,
     ) -> Result<(), StateError> {
         self.write(action, Durable::Process, |t| {
-            let Some(mut container) = select(t, "WHERE id = ?1", [id.as_str()])?.pop() else {
+            let Some(mut container) = select(t, BY_ID, [id.as_str()])?.pop() else {
                 return Err(StateError::NoContainer { id: id.clone() }.into());
             };
             let news = change(&mut container);
@@ -222,11 +244,11 @@ impl Database {
     /// Removes a container's record; its name is free at once. `news`: what happened to it just before.
     pub fn remove_container(&self, id: &ContainerId, news: &[Event]) -> Result<(), StateError> {
         self.write("remove a container", Durable::Process, |t| {
-            let Some(container) = select(t, "WHERE id = ?1", [id.as_str()])?.pop() else {
+            let Some(container) = select(t, BY_ID, [id.as_str()])?.pop() else {
                 return Err(StateError::NoContainer { id: id.clone() }.into());
             };
             events::add_all(t, news)?;
-            t.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id.as_str()])?;
+            t.prepare_cached(DELETE)?.execute([id.as_str()])?;
             events::add(t, &Event::container(&container, "destroy"))
         })
     }

@@ -14,6 +14,8 @@ const WHAT: &str = "an event";
 /// Adds one.
 pub(super) const ADD: &str = "INSERT INTO events (time, record) VALUES (?1, ?2)";
 
+pub(super) const NAME: &str = "SELECT name FROM containers WHERE id = ?1";
+
 /// How many events are kept, at least.
 const KEPT: i64 = 8192;
 
@@ -28,10 +30,8 @@ fn nanoseconds(time: Timestamp) -> i64 {
 pub(super) fn add(t: &Transaction<'_>, event: &Event) -> Result<(), Failure> {
     let mut event = event.clone();
     if event.kind == EventType::Container {
-        let name: Option<String> = t
-            .prepare_cached("SELECT name FROM containers WHERE id = ?1")?
-            .query_row([event.id.as_str()], |row| row.get(0))
-            .optional()?;
+        let name: Option<String> =
+            t.prepare_cached(NAME)?.query_row([event.id.as_str()], |row| row.get(0)).optional()?;
         if let Some(name) = name {
             event.attributes.insert("name".to_owned(), name);
         }

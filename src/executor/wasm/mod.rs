@@ -121,6 +121,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Executor>, ExecError> {
         settings: settings.clone(),
         mounted: Mutex::default(),
         place: Mutex::default(),
+        early: Mutex::default(),
     }))
 }
 
@@ -148,6 +149,8 @@ struct Wasm {
     mounted: Mutex<Option<Mounted>>,
     /// Where its programs run: nor does it make another.
     place: Mutex<Option<Arc<Place>>>,
+    /// A place without networks and names that was made ahead.
+    early: Mutex<Option<Place>>,
 }
 
 impl Wasm {
@@ -181,10 +184,11 @@ impl Wasm {
             made.renew(&request.scratch, &request.name_files)?;
             return Ok(Some(Arc::clone(made)));
         }
-        let made = if networked {
-            Place::networked(&request.scratch, &request.name_files)?
-        } else {
-            Place::without_network(names)?
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let made = match early {
+            Some(early) if !networked && !names => early,
+            _ if networked => Place::networked(&request.scratch, &request.name_files)?,
+            _ => Place::without_network(names)?,
         };
         Ok(Some(Arc::clone(place.insert(Arc::new(made)))))
     }
@@ -233,6 +237,10 @@ impl Executor for Wasm {
     fn anticipate(&self, prospect: &Prospect) {
         if !prospect.fuel {
             self.loader.anticipate(prospect);
+        }
+        if prospect.offline && self.settings.own_process && place::APART {
+            let early = Place::ahead().ok();
+            *self.early.lock().unwrap_or_else(PoisonError::into_inner) = early;
         }
     }
 

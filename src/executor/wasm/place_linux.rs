@@ -61,6 +61,12 @@ impl Place {
         Self::new(false, files)
     }
 
+    /// Without a network and names, before its container is there; and what confines it is got ready.
+    pub(super) fn ahead() -> Result<Self, ExecError> {
+        wall::get_ready();
+        Self::without_network(false)
+    }
+
     /// Files in the order of their names; those that are not there are left out.
     fn new(networked: bool, files: impl Iterator<Item = PathBuf>) -> Result<Self, ExecError> {
         let files = files.zip(NAMES).filter(|(file, _)| file.is_file()).collect();

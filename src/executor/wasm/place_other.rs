@@ -26,6 +26,10 @@ impl Place {
         Err(refused())
     }
 
+    pub(super) fn ahead() -> Result<Self, ExecError> {
+        Err(refused())
+    }
+
     pub(super) fn renew(&self, _: &Path, _: &NameFiles) -> Result<(), ExecError> {
         match *self {}
     }

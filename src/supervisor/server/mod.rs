@@ -171,6 +171,7 @@ async fn supervise(
     };
     clients::serve_launcher(from, Arc::clone(launcher), record.launch.attach, desk.clone());
     clients::serve_endpoint(endpoint, desk.clone());
+    record.await_end();
     let mut restart = Restart::new(record.launch.container.host.restart);
     loop {
         let begun = Instant::now();

@@ -1,0 +1,59 @@
+//! What `run` gets ready while it reads its own arguments: its supervisor's process, and the database.
+//!
+//! Each of the three takes a millisecond, and on two processors they go on side by side. Where the store is may be known
+//! before the arguments are, from the environment; if they say something else, this was for nothing.
+//!
+//! Invariant: nothing is made in a store by this. A wrong command line leaves no trace, and what is dropped unused ends by itself:
+//! the database is only read, and a supervisor's process that hears nothing ends with the one that made it.
+
+use std::path::PathBuf;
+use std::thread::{Builder, JoinHandle};
+
+use super::run::Ahead;
+use super::{Options, rootless};
+use crate::state::{Database, StateError};
+
+type Made = (Option<Ahead>, Result<Database, StateError>);
+
+/// What is being got ready, on a thread of its own.
+#[derive(Debug)]
+pub struct Ready {
+    directories: (PathBuf, PathBuf),
+    thread: JoinHandle<Made>,
+}
+
+impl Ready {
+    /// Begins. `None` where there is nothing to open yet; and without root, since the namespace that is entered later must be the
+    /// supervisor's as well, and only a process of one thread enters it.
+    pub fn begin(options: &Options) -> Option<Self> {
+        if !rootless::is_root() {
+            return None;
+        }
+        let directories = options.directories().ok()?;
+        let (root, run_root) = directories.clone();
+        if !root.join(Database::FILE).is_file() {
+            return None;
+        }
+        let make = move || {
+            let mut ahead = Ahead::make(&run_root);
+            let database = Database::open(&root);
+            // Not before: two that open a database first at once wait for each other.
+            if let Some(ahead) = ahead.as_mut().filter(|_| database.is_ok()) {
+                ahead.tell_store(&root);
+            }
+            (ahead, database)
+        };
+        let thread = Builder::new().name("ready".to_owned()).spawn(make).ok()?;
+        Some(Self { directories, thread })
+    }
+
+    /// Whether it is for an engine with these options.
+    pub(super) fn fits(&self, options: &Options) -> bool {
+        options.directories().is_ok_and(|directories| directories == self.directories)
+    }
+
+    /// Waits for it; `None` if its thread did not come to an end.
+    pub(super) fn finish(self) -> Option<Made> {
+        self.thread.join().ok()
+    }
+}
