@@ -38,6 +38,7 @@ mod mounts;
 mod nested;
 pub mod net;
 mod plan;
+pub mod processors;
 mod reaper;
 mod remap;
 mod rootfs;

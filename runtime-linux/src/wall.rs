@@ -92,7 +92,7 @@ pub enum WallError {
 
 /// Builds the wall around this process.
 pub fn raise() -> Result<(), WallError> {
-    build(whole()?)?;
+    build(WHOLE.program()?)?;
     restrict()
 }
 
@@ -101,7 +101,7 @@ pub fn raise() -> Result<(), WallError> {
 pub fn raise_around_thread() -> Result<(), WallError> {
     let others: Vec<_> = REFUSED.iter().copied().filter(|name| *name != "setns").collect();
     build(&seccomp::refusing(&others)?)?;
-    crate::sys::install_filter(whole()?).map_err(kernel("filtering system calls"))?;
+    crate::sys::install_filter(WHOLE.program()?).map_err(kernel("filtering system calls"))?;
     restrict()
 }
 
@@ -113,27 +113,38 @@ pub fn restrict_thread() -> Result<(), WallError> {
 /// Takes from this thread, and those that it starts, the making of sockets: what is to reach no network needs none, and goes on
 /// with those that are open.
 pub fn without_sockets() -> Result<(), WallError> {
-    let program = seccomp::refusing(&["socket", "socketcall"])?;
-    crate::sys::install_filter(&program).map_err(kernel("filtering system calls"))
+    crate::sys::install_filter(SOCKETS.program()?).map_err(kernel("filtering system calls"))
 }
 
 fn kernel(action: &'static str) -> impl FnOnce(Errno) -> WallError {
     move |error| WallError::Kernel { action, source: error.into() }
 }
 
-/// The filter of [`raise`], compiled once.
-static WHOLE: OnceLock<Vec<Instruction>> = OnceLock::new();
+/// A filter that is compiled once.
+struct Filter {
+    refused: &'static [&'static str],
+    program: OnceLock<Vec<Instruction>>,
+}
 
-fn whole() -> Result<&'static [Instruction], ProfileError> {
-    match WHOLE.get() {
-        Some(program) => Ok(program),
-        None => seccomp::refusing(REFUSED).map(|program| WHOLE.get_or_init(|| program).as_slice()),
+impl Filter {
+    const fn new(refused: &'static [&'static str]) -> Self {
+        Self { refused, program: OnceLock::new() }
+    }
+
+    fn program(&self) -> Result<&[Instruction], ProfileError> {
+        match self.program.get() {
+            Some(program) => Ok(program),
+            None => seccomp::refusing(self.refused).map(|new| self.program.get_or_init(|| new).as_slice()),
+        }
     }
 }
 
-/// Compiles what [`raise`] installs. What is wrong with it is said by [`raise`].
+static WHOLE: Filter = Filter::new(REFUSED);
+static SOCKETS: Filter = Filter::new(&["socket", "socketcall"]);
+
+/// Compiles what [`raise`] and [`without_sockets`] install. What is wrong with it is said by them.
 pub fn get_ready() {
-    let _ = whole();
+    let _ = (WHOLE.program(), SOCKETS.program());
 }
 
 /// Refuses the system calls of a filter to all threads.

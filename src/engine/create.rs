@@ -54,10 +54,6 @@ impl Engine {
         options: &CreateOptions,
         progress: &dyn Progress,
     ) -> Result<(Container, Image), EngineError> {
-        // What was to remove itself and could not gives its name back. What cannot be removed is no reason not to go on.
-        if let Err(error) = self.reconcile() {
-            tracing::warn!(%error, "clearing away what lost supervisors left");
-        }
         super::check_host(&options.host)?;
         let (reference, stored) = self.image_for(options, progress)?;
         let image = stored.image;
@@ -91,6 +87,10 @@ impl Engine {
             state: RunState::default(),
         };
         self.foretell(&container);
+        // What was to remove itself and could not gives its name back. What cannot be removed is no reason not to go on.
+        if let Err(error) = self.reconcile() {
+            tracing::warn!(%error, "clearing away what lost supervisors left");
+        }
         self.resolve_joins(&mut container)?;
         self.resolve_networks(&mut container)?;
         self.resolve_mounts(&mut container)?;

@@ -13,13 +13,12 @@ use super::run::Ahead;
 use super::{Options, rootless};
 use crate::state::{Database, StateError};
 
-type Made = (Option<Ahead>, Result<Database, StateError>);
-
-/// What is being got ready, on a thread of its own.
+/// What is being got ready.
 #[derive(Debug)]
 pub struct Ready {
     directories: (PathBuf, PathBuf),
-    thread: JoinHandle<Made>,
+    ahead: Option<Ahead>,
+    database: JoinHandle<Result<Database, StateError>>,
 }
 
 impl Ready {
@@ -30,21 +29,14 @@ impl Ready {
             return None;
         }
         let directories = options.directories().ok()?;
-        let (root, run_root) = directories.clone();
+        let root = directories.0.clone();
         if !root.join(Database::FILE).is_file() {
             return None;
         }
-        let make = move || {
-            let mut ahead = Ahead::make(&run_root);
-            let database = Database::open(&root);
-            // Not before: two that open a database first at once wait for each other.
-            if let Some(ahead) = ahead.as_mut().filter(|_| database.is_ok()) {
-                ahead.tell_store(&root);
-            }
-            (ahead, database)
-        };
-        let thread = Builder::new().name("ready".to_owned()).spawn(make).ok()?;
-        Some(Self { directories, thread })
+        let ahead = Ahead::make(&directories.1);
+        let open = move || Database::open(&root);
+        let database = Builder::new().name("database".to_owned()).spawn(open).ok()?;
+        Some(Self { directories, ahead, database })
     }
 
     /// Whether it is for an engine with these options.
@@ -53,7 +45,13 @@ impl Ready {
     }
 
     /// Waits for it; `None` if its thread did not come to an end.
-    pub(super) fn finish(self) -> Option<Made> {
-        self.thread.join().ok()
+    pub(super) fn finish(self) -> Option<(Option<Ahead>, Result<Database, StateError>)> {
+        let Self { directories: (root, _), mut ahead, database } = self;
+        let database = database.join().ok()?;
+        // Not before: two that open a database first at once wait for each other.
+        if let Some(ahead) = ahead.as_mut().filter(|_| database.is_ok()) {
+            ahead.tell_store(&root);
+        }
+        Some((ahead, database))
     }
 }

@@ -131,21 +131,10 @@ impl Database {
     /// Reads the schema and prepares what a supervisor will say, so that this is done when there is something to say. What is wrong
     /// with the database is told by whoever uses it.
     pub fn warm_up(&self) {
-        self.warm(&[HAS, SET_STATE, events::NAME, events::ADD]);
-    }
-
-    /// Prepares, while a container runs, what its end will be recorded by, or with `removed` its removal.
-    pub fn warm_up_for_end(&self, removed: bool) {
-        if removed {
-            self.warm(&[&selecting(BY_ID), DELETE]);
-        } else {
-            self.warm(&super::endpoints::RELEASE);
-        }
-    }
-
-    fn warm(&self, statements: &[&str]) {
         let connection = self.lock();
-        for statement in statements {
+        let whole = selecting(BY_ID);
+        let said = [HAS, SET_STATE, events::NAME, events::ADD, &whole, DELETE];
+        for statement in said.iter().chain(&super::endpoints::RELEASE) {
             let _ = connection.prepare_cached(statement);
         }
     }

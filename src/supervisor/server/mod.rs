@@ -10,9 +10,10 @@ mod session;
 mod streams;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -90,7 +91,7 @@ fn run() -> Result<(), SupervisorError> {
     let mut early = Early::default();
     let launch = loop {
         match Request::receive(&mut from)? {
-            Some(Request::Store(root)) => early.open_database(&root),
+            Some(Request::Store(root)) => early.open_database(root),
             Some(Request::Outlook(outlook)) => early.open_executor(*outlook),
             Some(Request::Launch(launch)) => break launch,
             // Its client thought better of it, or is gone.
@@ -137,7 +138,7 @@ fn failure(error: &(impl Kind + 'static)) -> Failure {
 /// The container's life, from the lock to the last record.
 async fn supervise(
     launch: Launch,
-    early: Early,
+    mut early: Early,
     from: std::fs::File,
     launcher: &Arc<Outlet>,
     hub: Arc<Hub>,
@@ -150,13 +151,12 @@ async fn supervise(
             _ => SupervisorError::file("listening in", &launch.run)(error),
         })
         .map_err(fail)?;
-    let Early { database, executor } = early;
-    let executor = match executor.filter(|ready| ready.fits(&launch)) {
+    let executor = match early.executor.take().filter(|ready| ready.fits(&launch)) {
         Some(ready) => ready.executor,
         None => open_executor(&launch.container.executor.name, &launch.settings)
             .map_err(|error| failure(&error))?,
     };
-    let mut record = Record::open(launch, database)?;
+    let mut record = Record::open(launch, early.take_database())?;
     let mut networking = Networking::new(&record.launch);
     let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
     record.started(task.pid());
@@ -171,7 +171,6 @@ async fn supervise(
     };
     clients::serve_launcher(from, Arc::clone(launcher), record.launch.attach, desk.clone());
     clients::serve_endpoint(endpoint, desk.clone());
-    record.await_end();
     let mut restart = Restart::new(record.launch.container.host.restart);
     loop {
         let begun = Instant::now();
@@ -262,7 +261,8 @@ async fn free(task: Box<dyn Task>) {
 /// What was got ready before the launch, while the client was at work. Whoever uses it says what is wrong with it.
 #[derive(Default)]
 struct Early {
-    database: Option<Database>,
+    /// Opened on a thread of its own.
+    database: Option<JoinHandle<Option<Database>>>,
     executor: Option<ReadyExecutor>,
 }
 
@@ -273,11 +273,17 @@ struct ReadyExecutor {
 }
 
 impl Early {
-    fn open_database(&mut self, root: &Path) {
-        self.database = Database::open(root).ok();
-        if let Some(database) = &self.database {
+    fn open_database(&mut self, root: PathBuf) {
+        let open = move || {
+            let database = Database::open(&root).ok()?;
             database.warm_up();
-        }
+            Some(database)
+        };
+        self.database = Builder::new().name("database".to_owned()).spawn(open).ok();
+    }
+
+    fn take_database(&mut self) -> Option<Database> {
+        self.database.take()?.join().ok()?
     }
 
     fn open_executor(&mut self, outlook: Outlook) {

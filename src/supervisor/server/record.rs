@@ -217,13 +217,6 @@ impl Record {
         (self.database, self.used) = (Some(database), Instant::now());
     }
 
-    /// Gets ready to say how the container ended, while it runs.
-    pub(super) fn await_end(&self) {
-        if let Some(database) = &self.database {
-            database.warm_up_for_end(self.launch.container.host.auto_remove);
-        }
-    }
-
     /// Spares the commands that follow a long journal.
     pub(super) fn settle(&mut self) {
         self.with_database("settling the database's journal", |database, _| {
