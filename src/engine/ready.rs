@@ -36,6 +36,8 @@ impl Ready {
         let ahead = Ahead::make(&directories.1);
         let open = move || Database::open(&root);
         let database = Builder::new().name("database".to_owned()).spawn(open).ok()?;
+        #[cfg(target_os = "linux")]
+        runtime_linux::processors::thread_elsewhere(&database);
         Some(Self { directories, ahead, database })
     }
 

@@ -299,6 +299,27 @@ pub(crate) fn install_filter_everywhere(program: &[Instruction]) -> Result<(), E
     if thread == 0 { Ok(()) } else { Err(Errno::BUSY) }
 }
 
+unsafe extern "C" {
+    /// pthread_setaffinity_np(3), which the C libraries of Linux have and the `libc` crate declares for one of them.
+    fn pthread_setaffinity_np(
+        thread: std::os::unix::thread::RawPthread,
+        size: libc::size_t,
+        set: *const rustix::thread::CpuSet,
+    ) -> libc::c_int;
+}
+
+/// Sets the processors that a thread of this process may use.
+pub(crate) fn set_thread_affinity(
+    thread: std::os::unix::thread::RawPthread,
+    set: &rustix::thread::CpuSet,
+) -> Result<(), Errno> {
+    // SAFETY: the caller holds the thread's handle, so it is not joined; a `CpuSet` is a `cpu_set_t`, which is only read.
+    match unsafe { pthread_setaffinity_np(thread, size_of::<rustix::thread::CpuSet>(), set) } {
+        0 => Ok(()),
+        error => Err(Errno::from_raw_os_error(error)),
+    }
+}
+
 /// The version of Landlock that the kernel has (`landlock_create_ruleset(2)`).
 pub(crate) fn landlock_version() -> Result<i64, Errno> {
     // SAFETY: without attributes nothing is read; the flag asks for the version.
