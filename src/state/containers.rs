@@ -133,8 +133,7 @@ impl Database {
     pub fn warm_up(&self) {
         let connection = self.lock();
         let whole = selecting(BY_ID);
-        let said = [HAS, SET_STATE, events::NAME, events::ADD, &whole, DELETE];
-        for statement in said.iter().chain(&super::endpoints::RELEASE) {
+        for statement in [HAS, SET_STATE, events::NAME, events::ADD, &whole, DELETE] {
             let _ = connection.prepare_cached(statement);
         }
     }

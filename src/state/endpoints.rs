@@ -126,16 +126,12 @@ fn add(
 }
 
 /// Takes back what a container has.
-/// What takes back a container's addresses and ports.
-pub(super) const RELEASE: [&str; 2] = [
-    "UPDATE endpoints SET interface = NULL, mac = NULL, ipv4 = NULL, ipv6 = NULL WHERE container = ?1 AND mac IS NOT NULL",
-    "DELETE FROM ports WHERE container = ?1",
-];
-
 pub(super) fn release(t: &Transaction<'_>, container: &ContainerId) -> Result<(), Failure> {
-    for statement in RELEASE {
-        t.prepare_cached(statement)?.execute([container.as_str()])?;
-    }
+    t.prepare_cached(
+        "UPDATE endpoints SET interface = NULL, mac = NULL, ipv4 = NULL, ipv6 = NULL WHERE container = ?1 AND mac IS NOT NULL",
+    )?
+    .execute([container.as_str()])?;
+    t.prepare_cached("DELETE FROM ports WHERE container = ?1")?.execute([container.as_str()])?;
     Ok(())
 }
 

@@ -33,6 +33,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Database {
     connection: Mutex<Connection>,
+    /// What the connection's commits survive, as it was set last; changed under its lock.
+    durable: AtomicU8,
     root: PathBuf,
     /// The locks that keep this process's leases.
     held: Mutex<BTreeMap<i64, File>>,
@@ -94,7 +97,12 @@ impl Database {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(32);
         schema::migrate(&mut connection, &path, anew)?;
-        Ok(Self { connection: Mutex::new(connection), root: root.to_owned(), held: Mutex::default() })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            durable: AtomicU8::default(),
+            root: root.to_owned(),
+            held: Mutex::default(),
+        })
     }
 
     /// A panic of another thread leaves no transaction open (they roll back when dropped), so poison means nothing here.
@@ -150,12 +158,11 @@ impl Database {
         change: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, StateError> {
         let mut connection = self.lock();
-        let mode = match durable {
-            Durable::PowerCut => "FULL",
-            Durable::Process => "NORMAL",
-        };
         let run = || -> Result<T, Failure> {
-            connection.pragma_update(None, "synchronous", mode)?;
+            if self.durable.load(Ordering::Relaxed) != durable as u8 {
+                connection.pragma_update(None, "synchronous", durable as u8)?;
+                self.durable.store(durable as u8, Ordering::Relaxed);
+            }
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = change(&transaction)?;
             transaction.commit()?;
@@ -171,13 +178,14 @@ impl Database {
     }
 }
 
-/// What a commit survives once it returned.
+/// What a commit survives once it returned: the numbers of `PRAGMA synchronous` (NORMAL, FULL).
 #[derive(Debug, Clone, Copy)]
+#[repr(u8)]
 enum Durable {
-    /// A power cut: the WAL is fsynced.
-    PowerCut,
     /// The death of the process.
-    Process,
+    Process = 1,
+    /// A power cut: the WAL is fsynced.
+    PowerCut = 2,
 }
 
 /// A failure within a query, before the name of what was attempted is added.
