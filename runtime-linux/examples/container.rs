@@ -27,7 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (upper, work) = (scratch.join("upper"), scratch.join("work"));
     std::fs::create_dir_all(&upper)?;
     std::fs::create_dir_all(&work)?;
-    let mut plan = Plan::new(Root::Overlay { lower: vec![root], upper, work }, words.collect());
+    let mut plan =
+        Plan::new(Root::Overlay { lower: vec![root], upper, work, volatile: false }, words.collect());
     let cgroup = format!("umiak-example/{}", std::process::id());
     plan.cgroup = Some(CgroupPlan { path: cgroup.clone(), limits: Limits::default() });
     let rounds = std::env::var("BENCH").ok().and_then(|n| n.parse().ok()).unwrap_or(1);

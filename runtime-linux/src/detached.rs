@@ -24,9 +24,21 @@ use crate::plan::Mount;
 /// The first kernel that takes layers one by one.
 const ONE_BY_ONE: (u32, u32) = (6, 7);
 
-/// Mounts an overlay without attaching it. `lower` is topmost first; without `upper` and `work` it is read-only.
+/// What takes an overlay's changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Writable<'a> {
+    /// The directory that takes them.
+    pub upper: &'a Path,
+    /// Overlayfs's own, empty, on the file system of `upper`.
+    pub work: &'a Path,
+    /// Nothing waits for a disk, neither a program's `fsync` nor the end of the mount, which otherwise writes back a whole file
+    /// system. The mount leaves a mark in `work` by which the kernel refuses another (Linux 5.10, `volatile`).
+    pub volatile: bool,
+}
+
+/// Mounts an overlay without attaching it. `lower` is topmost first; without what takes changes it is read-only.
 /// Needs `CAP_SYS_ADMIN`. The caller reaches it through the descriptor, or `/proc/self/fd/N`.
-pub fn overlay_fd(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::io::Result<OwnedFd> {
+pub fn overlay_fd(lower: &[PathBuf], upper: Option<Writable<'_>>) -> std::io::Result<OwnedFd> {
     let name = rustix::system::uname();
     let mount = if version(&name.release().to_string_lossy()) >= ONE_BY_ONE {
         one_by_one(lower, upper)
@@ -42,7 +54,7 @@ fn version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::Result<OwnedFd, Errno> {
+fn one_by_one(lower: &[PathBuf], upper: Option<Writable<'_>>) -> std::result::Result<OwnedFd, Errno> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in lower {
         fsconfig_set_string(&fs, "lowerdir+", layer.as_os_str().as_bytes())?;
@@ -51,16 +63,19 @@ fn one_by_one(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::
         // Trusted attributes are out of reach there; the user's own serve instead (Linux 5.11).
         fsconfig_set_flag(&fs, "userxattr")?;
     }
-    if let Some((upper, work)) = upper {
+    if let Some(Writable { upper, work, volatile }) = upper {
         fsconfig_set_string(&fs, "upperdir", upper.as_os_str().as_bytes())?;
         fsconfig_set_string(&fs, "workdir", work.as_os_str().as_bytes())?;
+        if volatile {
+            fsconfig_set_flag(&fs, "volatile")?;
+        }
     }
     fsconfig_create(&fs)?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// By mount(2), which must attach: in a mount namespace that a thread has to itself, and that goes with it.
-fn by_page(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::Result<OwnedFd, Errno> {
+fn by_page(lower: &[PathBuf], upper: Option<Writable<'_>>) -> std::result::Result<OwnedFd, Errno> {
     let job = || (rustix::thread::gettid(), mount_apart(lower, upper));
     let (thread, mount) =
         std::thread::scope(|scope| scope.spawn(job).join()).map_err(|_panicked| Errno::NOMEM)?;
@@ -112,14 +127,14 @@ fn compose_apart(root: &OwnedFd, mounts: &[Mount], read_only: bool) -> Result<Ow
 
 /// In a mount namespace of the calling thread's own. The directories are opened there, since an overlay takes no mount of
 /// another one.
-fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result::Result<OwnedFd, Errno> {
+fn mount_apart(lower: &[PathBuf], upper: Option<Writable<'_>>) -> std::result::Result<OwnedFd, Errno> {
     crate::sys::unshare_mounts()?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
     let layers = lower.iter().map(|path| open(path)).collect::<std::result::Result<Vec<_>, _>>()?;
-    let above = upper.map(|(upper, work)| Ok::<_, Errno>((open(upper)?, open(work)?))).transpose()?;
+    let above = upper.map(|to| Ok::<_, Errno>((open(to.upper)?, open(to.work)?, to.volatile))).transpose()?;
     let options = options(&layers, above.as_ref(), crate::userns::inside())?;
     // Any directory will do, and this one is there.
     let place = "/proc";
@@ -130,13 +145,16 @@ fn mount_apart(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> std::result:
 /// The page: every directory by its descriptor.
 fn options(
     layers: &[OwnedFd],
-    above: Option<&(OwnedFd, OwnedFd)>,
+    above: Option<&(OwnedFd, OwnedFd, bool)>,
     user_attributes: bool,
 ) -> std::result::Result<CString, Errno> {
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let mut text = format!("lowerdir={}", layers.iter().map(path).collect::<Vec<_>>().join(":"));
-    if let Some((upper, work)) = above {
+    if let Some((upper, work, volatile)) = above {
         let _infallible = write!(text, ",upperdir={},workdir={}", path(upper), path(work));
+        if *volatile {
+            text.push_str(",volatile");
+        }
     }
     if user_attributes {
         text.push_str(",userxattr");
@@ -168,12 +186,12 @@ mod tests {
     #[test]
     fn the_page_names_descriptors_and_is_never_cut() {
         let open = || OwnedFd::from(std::fs::File::open("/").unwrap());
-        let (top, low, upper) = (open(), open(), (open(), open()));
+        let (top, low, upper) = (open(), open(), (open(), open(), true));
         let numbers = [&top, &low, &upper.0, &upper.1].map(AsRawFd::as_raw_fd);
         let [first, second, third, fourth] = numbers;
         let wanted = format!(
             "lowerdir=/proc/self/fd/{first}:/proc/self/fd/{second},upperdir=/proc/self/fd/{third},\
-             workdir=/proc/self/fd/{fourth},userxattr"
+             workdir=/proc/self/fd/{fourth},volatile,userxattr"
         );
         assert_eq!(options(&[top, low], Some(&upper), true).unwrap().to_str(), Ok(wanted.as_str()));
         let many: Vec<_> = (0..128).map(|_| open()).collect();

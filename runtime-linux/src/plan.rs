@@ -150,6 +150,9 @@ pub enum Root {
         upper: PathBuf,
         /// Overlay's scratch directory, on the filesystem of `upper`.
         work: PathBuf,
+        /// Whether nothing of it is to survive the kernel: then nothing that is written to `upper` waits for a disk, `fsync` included,
+        /// and `work` serves one mount alone (overlayfs's `volatile`).
+        volatile: bool,
     },
     /// A directory as it is.
     Directory(PathBuf),

@@ -22,6 +22,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::detached::Writable;
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::plan::{Namespace, Network, Plan, Root};
 use crate::userns::{IdMappings, IdRange};
@@ -166,13 +167,15 @@ pub(crate) fn mapped_within(
 /// The container's root, not attached anywhere.
 fn root(root: &Root, space: &OwnedFd, owner: (Uid, Gid)) -> Result<OwnedFd> {
     let step = Step::Root;
-    let (lower, upper, work) = match root {
+    let (lower, upper, writable) = match root {
         Root::Directory(path) => return mapped(path, true, space, step),
-        Root::Overlay { lower, upper, work } => (lower, upper, work),
+        Root::Overlay { lower, upper, work, volatile } => {
+            (lower, upper, Writable { upper, work, volatile: *volatile })
+        }
     };
     let subject = upper.display().to_string();
     // Both have to be of one mount.
-    let parent = match (upper.parent(), work.parent()) {
+    let parent = match (upper.parent(), writable.work.parent()) {
         (Some(one), Some(other)) if one == other => one,
         _ => {
             let why = "upper and work directory have different parents".to_owned();
@@ -185,5 +188,5 @@ fn root(root: &Root, space: &OwnedFd, owner: (Uid, Gid)) -> Result<OwnedFd> {
         let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(step, &shown)?;
         mounts::attach(&cover, &place).at(step, &shown)?;
     }
-    sys::with_file_ids(owner, || crate::detached::overlay_fd(lower, Some((upper, work)))).at(step, &subject)
+    sys::with_file_ids(owner, || crate::detached::overlay_fd(lower, Some(writable))).at(step, &subject)
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::cgroups::View;
+use crate::detached::Writable;
 use crate::failure::{At, Cause, InitFailure, Result, Step};
 use crate::mounts::{self, Tree};
 use crate::nested::{self, Outer};
@@ -82,8 +83,9 @@ fn pivot(plan: &Plan, made: Option<OwnedFd>) -> Result<Tree> {
     // Root of the container's own user namespace may not go where the store is; any directory will do for a moment.
     let (mount, place) = match (&plan.root, made) {
         (_, Some(made)) => (made, &PathBuf::from("/proc")),
-        (Root::Overlay { lower, upper, work }, None) => {
-            let mount = crate::detached::overlay_fd(lower, Some((upper, work)));
+        (Root::Overlay { lower, upper, work, volatile }, None) => {
+            let mount =
+                crate::detached::overlay_fd(lower, Some(Writable { upper, work, volatile: *volatile }));
             (mount.at(Step::Root, upper.display().to_string())?, upper)
         }
         (Root::Directory(path), None) => {

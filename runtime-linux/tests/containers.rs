@@ -51,6 +51,7 @@ impl Box_ {
             lower: vec![self.dir.join("root")],
             upper: self.dir.join("upper"),
             work: self.dir.join("work"),
+            volatile: false,
         };
         Plan::new(root, args.iter().map(|&a| a.to_owned()).collect())
     }

@@ -373,9 +373,10 @@ fn open_within(path: &Path, subpath: &str) -> Result<rustix::fd::OwnedFd, rustix
 
 fn open_root(root: &Root) -> io::Result<rustix::fd::OwnedFd> {
     match root {
-        Root::Overlay { lower, upper, work } => {
-            runtime_linux::detached::overlay_fd(lower, Some((upper, work)))
-        }
+        Root::Overlay { lower, upper, work, .. } => runtime_linux::detached::overlay_fd(
+            lower,
+            Some(runtime_linux::detached::Writable { upper, work, volatile: false }),
+        ),
         Root::Directory(path) => Ok(rustix::fs::open(path, OFlags::PATH | DIRECTORY, Mode::empty())?),
     }
 }

@@ -343,9 +343,10 @@ fn image_directory(root: &Root, target: &str) -> io::Result<Option<Dir>> {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = match root {
-        Root::Overlay { lower, upper, work } => {
-            runtime_linux::detached::overlay_fd(lower, Some((upper, work)))?
-        }
+        Root::Overlay { lower, upper, work, .. } => runtime_linux::detached::overlay_fd(
+            lower,
+            Some(runtime_linux::detached::Writable { upper, work, volatile: false }),
+        )?,
         Root::Directory(path) => rustix::fs::open(path, flags, Mode::empty())?,
     };
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

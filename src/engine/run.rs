@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::executor::{Joins, Prospect, Settings, WindowSize};
-use crate::model::{Container, ContainerId, HostConfig, NetworkMode, RuntimeStatus};
+use crate::model::{Container, ContainerId, HostConfig, NetworkMode, Root, RuntimeStatus};
 use crate::supervisor::client::Unlaunched;
 use crate::supervisor::protocol::{Event, Outlook, Request};
 use crate::supervisor::{self, Claim, Launch, Liveness};
@@ -200,7 +200,10 @@ impl Engine {
     ) -> Result<Session, EngineError> {
         let Prepared { run, process, joins, claim } = prepared;
         let store = self.store()?;
-        let rootfs = store.snapshots().prepare(&container.id, &container.layers)?;
+        let mut rootfs = store.snapshots().prepare(&container.id, &container.layers)?;
+        if let Root::Overlay { volatile, .. } = &mut rootfs {
+            *volatile = container.host.auto_remove;
+        }
         let mounts = self.mounts(container, &rootfs)?;
         let launch = Launch {
             root: self.root.clone(),

@@ -276,6 +276,8 @@ pub enum Root {
         upper: PathBuf,
         /// Overlayfs's own, empty, on the file system of `upper`.
         work: PathBuf,
+        /// Whether `upper` is gone with the container: then nothing that is written to it waits for a disk.
+        volatile: bool,
     },
     /// One directory, to be changed in place.
     Directory(PathBuf),

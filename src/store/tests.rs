@@ -319,7 +319,7 @@ fn copies_apply_whiteouts_in_order() {
     assert!(matches!(missing, Err(StoreError::Missing { .. })));
     let overlay = snapshot::Overlay::new(&store);
     if cfg!(target_os = "linux") {
-        let Root::Overlay { lower, upper, work } = overlay.prepare(&id, &layers).unwrap() else {
+        let Root::Overlay { lower, upper, work, .. } = overlay.prepare(&id, &layers).unwrap() else {
             panic!("an overlay")
         };
         assert_eq!(lower, [store.layers().path(&layers[1]), store.layers().path(&layers[0])]);

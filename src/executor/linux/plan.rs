@@ -15,9 +15,12 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 /// Docker's defaults, and what the request says.
 pub(in crate::executor) fn plan(request: &Create) -> Result<Plan, ExecError> {
     let root = match &request.root {
-        Root::Overlay { lower, upper, work } => {
-            runtime_linux::Root::Overlay { lower: lower.clone(), upper: upper.clone(), work: work.clone() }
-        }
+        Root::Overlay { lower, upper, work, volatile } => runtime_linux::Root::Overlay {
+            lower: lower.clone(),
+            upper: upper.clone(),
+            work: work.clone(),
+            volatile: *volatile,
+        },
         Root::Directory(path) => runtime_linux::Root::Directory(path.clone()),
     };
     let mut plan = Plan::new(root, request.process.args.clone());

@@ -158,8 +158,9 @@ fn root_of(root: &Root) -> Result<OwnedFd, ExecError> {
         ExecError::failed(ErrorKind::Unavailable, "mounting the container's root", source)
     };
     match root {
-        Root::Overlay { lower, upper, work } => {
-            detached::overlay_fd(lower, Some((upper, work))).map_err(failed)
+        Root::Overlay { lower, upper, work, volatile } => {
+            detached::overlay_fd(lower, Some(detached::Writable { upper, work, volatile: *volatile }))
+                .map_err(failed)
         }
         Root::Directory(path) => {
             let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE

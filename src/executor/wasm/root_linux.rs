@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use runtime_linux::detached::Writable;
 use runtime_linux::landlock::{self, Place};
 use runtime_linux::{Cause, InitFailure, Step, wall};
 use runtime_wasm::{Confine, Preopen};
@@ -45,7 +46,9 @@ struct RootError {
 pub(super) fn open(root: &Root) -> Result<RootDir, ExecError> {
     match root {
         Root::Directory(path) => directory(path),
-        Root::Overlay { lower, upper, work } => overlay(lower, upper, work),
+        Root::Overlay { lower, upper, work, volatile } => {
+            overlay(lower, Writable { upper, work, volatile: *volatile })
+        }
     }
     .map_err(|(path, source)| {
         let kind = match source.kind() {
@@ -84,9 +87,9 @@ fn directory(path: &Path) -> Result<RootDir, (&Path, io::Error)> {
     Ok(RootDir { device: device(path).ok(), fd, inside: Vec::new(), given: None })
 }
 
-fn overlay<'a>(lower: &[PathBuf], upper: &'a Path, work: &Path) -> Result<RootDir, (&'a Path, io::Error)> {
-    let fd =
-        runtime_linux::detached::overlay_fd(lower, Some((upper, work))).map_err(|error| (upper, error))?;
+fn overlay<'a>(lower: &[PathBuf], writable: Writable<'a>) -> Result<RootDir, (&'a Path, io::Error)> {
+    let upper = writable.upper;
+    let fd = runtime_linux::detached::overlay_fd(lower, Some(writable)).map_err(|error| (upper, error))?;
     let device = device(upper).ok();
     // An overlay has a number of its own as its device, but passes on the inodes of layers that share a file system.
     let shared = lower.iter().all(|layer| self::device(layer).ok() == device);

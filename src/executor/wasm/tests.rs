@@ -130,6 +130,7 @@ impl Wasi {
                 lower: vec![dir.join("lower")],
                 upper: dir.join("upper"),
                 work: dir.join("work"),
+                volatile: false,
             },
         }
     }

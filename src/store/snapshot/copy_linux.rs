@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions};
+use runtime_linux::detached::Writable;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
 /// Whether this process may mount overlays whose layers have device whiteouts.
@@ -39,7 +40,11 @@ fn try_overlay(containers: &Path) -> io::Result<()> {
             std::fs::create_dir_all(directory)?;
         }
         fs::setxattr(&upper, "user.overlay.opaque", b"y", XattrFlags::empty())?;
-        runtime_linux::detached::overlay_fd(std::slice::from_ref(&lower), Some((&upper, &work))).map(drop)
+        runtime_linux::detached::overlay_fd(
+            std::slice::from_ref(&lower),
+            Some(Writable { upper: &upper, work: &work, volatile: false }),
+        )
+        .map(drop)
     };
     let outcome = attempt();
     let removed = std::fs::remove_dir_all(&probe);

@@ -1,6 +1,8 @@
 //! Roots as overlay mounts: two empty directories for each container, whatever its image's size.
 
 use std::fs;
+use std::io;
+use std::path::Path;
 
 use super::{Root, Snapshotter, directories};
 use crate::model::{ContainerId, Digest};
@@ -37,10 +39,20 @@ impl Snapshotter for Overlay {
         }
         super::duplicate::root_attributes(lower.first().map(AsRef::as_ref), &upper)
             .map_err(StoreError::io("create", &upper))?;
-        Ok(Root::Overlay { lower, upper, work })
+        unmark(&work).map_err(StoreError::io("prepare", &work))?;
+        Ok(Root::Overlay { lower, upper, work, volatile: false })
     }
 
     fn remove(&self, id: &ContainerId) -> Result<(), StoreError> {
         super::remove(&self.store, id)
+    }
+}
+
+/// Takes away the mark that an earlier volatile mount left. What was written to it is here still: a container that nothing is to
+/// survive of does not survive a stop of the machine, so the same kernel runs.
+fn unmark(work: &Path) -> io::Result<()> {
+    match fs::remove_dir(work.join("work/incompat/volatile")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome.and_then(|()| fs::remove_dir(work.join("work/incompat"))),
     }
 }

@@ -109,6 +109,7 @@ impl Subject for Linux {
                 lower: vec![self.dir.path().join("lower")],
                 upper: own.join("upper"),
                 work: own.join("work"),
+                volatile: false,
             },
             scratch: own.join("scratch"),
             process: Process {
