@@ -196,13 +196,21 @@ struct Begun {
 }
 
 impl Begun {
-    /// What `run` gets ready while its arguments are read, if nothing is before its name that may say where.
+    /// What `run` gets ready while its arguments are read, if all that is before its name says where.
     fn ready(arguments: &[OsString]) -> Option<Ready> {
         let directory = |variable| std::env::var_os(variable).map(PathBuf::from);
         let (root, run_root) = (directory(ROOT), directory(RUN_ROOT));
-        let options = Options { root, run_root, ..Options::default() };
-        let helps = || arguments.iter().any(|argument| argument == "--help");
-        if arguments.get(1)? == "run" && !helps() { Ready::begin(&options) } else { None }
+        let mut options = Options { root, run_root, ..Options::default() };
+        let mut words = arguments.iter().skip(1);
+        loop {
+            match words.next()?.to_str()? {
+                "--root" => options.root = Some(words.next()?.into()),
+                "--run-root" => options.run_root = Some(words.next()?.into()),
+                "run" => break,
+                _ => return None,
+            }
+        }
+        if words.any(|word| word == "--help") { None } else { Ready::begin(&options) }
     }
 }
 

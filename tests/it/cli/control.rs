@@ -45,10 +45,26 @@ fn a_restart_is_no_end_for_rm() {
     let host = Host::new();
     let id = detached(&host, &["--rm", "--stop-timeout", "0"], &["sleep", "1000"]);
     let before = state(&host, &id, ".State.Pid");
+    host.umiak(&["exec", &id, "touch", "/kept"]).exits(0);
     host.umiak(&["restart", &id]).exits(0);
     assert_ne!(state(&host, &id, ".State.Pid"), before);
+    host.umiak(&["exec", &id, "test", "-e", "/kept"]).exits(0);
     host.umiak(&["stop", &id]).exits(0);
     host.umiak(&["inspect", &id]).fails(1, &["No such"]);
+}
+
+#[test]
+fn only_what_goes_with_its_container_is_not_written_back() {
+    require!(root, registry);
+    let host = Host::new();
+    for (flags, volatile) in [(&["--rm", "--stop-timeout", "0"][..], true), (&["--stop-timeout", "0"], false)]
+    {
+        let id = detached(&host, flags, &["sleep", "1000"]);
+        let root = host.umiak(&["exec", &id, "grep", "-m1", " / / ", "/proc/self/mountinfo"]).exits(0).stdout;
+        assert!(root.contains("overlay"), "{root}");
+        assert_eq!(root.contains("volatile"), volatile, "{root}");
+        host.umiak(&["stop", &id]).exits(0);
+    }
 }
 
 #[test]
