@@ -385,6 +385,7 @@ mod tests {
                     args: vec!["/a".into(), "b".into()],
                     cwd: "/".into(),
                     fuel: true,
+                    offline: true,
                 },
             })),
         ];

@@ -406,6 +406,7 @@ async fn what_was_anticipated_is_run_only_if_it_is_the_program() {
         args: vec!["/program.wasm".to_owned()],
         cwd: "/".to_owned(),
         fuel: false,
+        offline: true,
     };
     let caches = Caches { dir: subject.dir.path().join("cache"), interpreted: false };
     let is_ready = || {
