@@ -156,9 +156,11 @@ async fn supervise(
         None => open_executor(&launch.container.executor.name, &launch.settings)
             .map_err(|error| failure(&error))?,
     };
+    // It lives as long as the process, whose memory the kernel frees more quickly.
+    let executor: &dyn Executor = Box::leak(executor);
     let mut record = Record::open(launch, early.take_database())?;
     let mut networking = Networking::new(&record.launch);
-    let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
+    let (mut task, mut streams) = begin(&mut record, executor, &hub, &mut networking).await?;
     record.started(task.pid());
     hub.announce(&Event::Started);
     let (commands, mut inbox) = unbounded_channel();
@@ -203,7 +205,7 @@ async fn supervise(
             record.not_started(&failure);
             return Err(failure);
         }
-        (task, streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
+        (task, streams) = begin(&mut record, executor, &hub, &mut networking).await?;
         desk.set_stdin(Some(streams.stdin));
         record.started(task.pid());
     }
