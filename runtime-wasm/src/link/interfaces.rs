@@ -14,6 +14,8 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{WasiView as _, p2::bindings as two, p3::bindings as three};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _, p2::bindings as http_two, p3::bindings as http_three};
 
+#[cfg(target_os = "linux")]
+use super::changed;
 use super::{across, opened, slashes};
 use crate::wasi::P2;
 
@@ -60,7 +62,17 @@ static TWO: &[(&str, Add)] = &[
     }),
     ("wasi:filesystem/types", |l| {
         two::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)?;
-        replaced(l, TWO_FILES, &[slashes::two, opened::two, across::two])
+        replaced(
+            l,
+            TWO_FILES,
+            &[
+                slashes::two,
+                opened::two,
+                across::two,
+                #[cfg(target_os = "linux")]
+                changed::two,
+            ],
+        )
     }),
     ("wasi:filesystem/preopens", |l| {
         two::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)
@@ -121,7 +133,17 @@ static THREE: &[(&str, Add)] = &[
     }),
     ("wasi:filesystem/types", |l| {
         three::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)?;
-        replaced(l, THREE_FILES, &[slashes::three, opened::three, across::three])
+        replaced(
+            l,
+            THREE_FILES,
+            &[
+                slashes::three,
+                opened::three,
+                across::three,
+                #[cfg(target_os = "linux")]
+                changed::three,
+            ],
+        )
     }),
     ("wasi:filesystem/preopens", |l| {
         three::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)

@@ -4,13 +4,15 @@
 //! The same table answers "who provides this?", so that a missing interface is reported by name, all of them at once, before anything
 //! runs (wasmtime's own error names the first one only). p1 is linked whole: it is one flat interface of 46 functions.
 //!
-//! A few functions are this crate's own: `poll` waits, `opened` counts what is open, `slashes` reads names of directories, `across`
-//! says what wasmtime-wasi has no word for.
+//! A few functions are this crate's own: `poll` waits, `opened` counts what is open, `slashes` reads names of directories, `across` and
+//! `changed` say what wasmtime-wasi has no word for.
 //!
 //! `wasi_unstable` (p0, before 2020) is not provided and is refused by name. Sockets and outgoing requests are linked, since every component
 //! built with a standard library imports them, and reach what the grants name: by default nothing.
 
 mod across;
+#[cfg(target_os = "linux")]
+mod changed;
 mod interfaces;
 mod opened;
 mod slashes;
