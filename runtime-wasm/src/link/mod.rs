@@ -5,7 +5,7 @@
 //! runs (wasmtime's own error names the first one only). p1 is linked whole: it is one flat interface of 46 functions.
 //!
 //! A few functions are this crate's own: `poll` waits, `opened` counts what is open, `slashes` reads names of directories, `across` and
-//! `changed` say what wasmtime-wasi has no word for.
+//! `changed` say what wasmtime-wasi has no word for, `pathless` asks for `/`.
 //!
 //! `wasi_unstable` (p0, before 2020) is not provided and is refused by name. Sockets and outgoing requests are linked, since every component
 //! built with a standard library imports them, and reach what the grants name: by default nothing.
@@ -15,6 +15,7 @@ mod across;
 mod changed;
 mod interfaces;
 mod opened;
+mod pathless;
 mod slashes;
 
 use std::fmt;
