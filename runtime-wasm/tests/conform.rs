@@ -18,6 +18,8 @@ const HEAD: &str = r#"
  (import "wasi_snapshot_preview1" "fd_seek" (func $seek (param i32 i64 i32 i32) (result i32)))
  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
  (import "wasi_snapshot_preview1" "fd_renumber" (func $renumber (param i32 i32) (result i32)))
+ (import "wasi_snapshot_preview1" "path_rename" (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
+ (import "wasi_snapshot_preview1" "path_link" (func $link (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
  (memory (export "memory") 1)
  (data (i32.const 100) "file")
  (func $open (result i32)
@@ -151,4 +153,27 @@ fn a_slash_at_the_end_of_a_directorys_name_is_none_of_its_own() {
     }
     let outside = r#"(func (export "_start") (call $exit (call $rmdir (i32.const 3) (i32.const 65530) (i32.const 100))))"#;
     assert!(matches!(run(outside, given(folder().path())), Exit::Trapped { .. }));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_would_leave_its_file_system_is_told_so() {
+    use std::os::linux::fs::MetadataExt as _;
+    let (here, there) = (folder(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let device = |dir: &tempfile::TempDir| dir.path().metadata().unwrap().st_dev();
+    assert_ne!(device(&here), device(&there), "temporary files are kept in memory here");
+    let body = r#"(data (i32.const 200) "none")
+        (func $move (param i32 i32) (result i32) (call $rename (i32.const 3) (local.get 0) (i32.const 4) (local.get 1) (i32.const 104) (i32.const 4)))
+        (func (export "_start")
+        (i32.store (i32.const 104) (i32.load (i32.const 100)))
+        (call $is (call $move (i32.const 100) (i32.const 4)) (i32.const 75))
+        (call $is (call $link (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 4) (i32.const 4) (i32.const 104) (i32.const 4)) (i32.const 75))
+        (call $is (call $move (i32.const 200) (i32.const 3)) (i32.const 44))
+        (i32.store8 (i32.const 107) (i32.const 115))
+        (call $is (call $move (i32.const 100) (i32.const 3)) (i32.const 0))
+        (call $exit (i32.const 100)))"#;
+    let mut grants = given(here.path());
+    grants.preopens.push(Preopen { host: there.path().to_owned(), guest: "/there".into(), read_only: false });
+    assert_eq!(run(body, grants), Exit::Code(100));
+    assert!(here.path().join("fils").exists() && !here.path().join("file").exists());
 }

@@ -14,7 +14,9 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{WasiView as _, p2::bindings as two, p3::bindings as three};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _, p2::bindings as http_two, p3::bindings as http_three};
 
-use super::{opened, slashes};
+#[cfg(target_os = "linux")]
+use super::changed;
+use super::{across, opened, pathless, slashes};
 use crate::wasi::P2;
 
 /// Adds one interface to a linker.
@@ -23,6 +25,8 @@ pub(crate) type Add = fn(&mut Linker<P2>) -> wasmtime::Result<()>;
 /// File systems, by the versions that wasmtime-wasi provides: what is put in the place of its own functions has their very name.
 const TWO_FILES: &str = "wasi:filesystem/types@0.2.12";
 const THREE_FILES: &str = "wasi:filesystem/types@0.3.0";
+/// Requests, likewise.
+const THREE_REQUESTS: &str = "wasi:http/client@0.3.0";
 
 /// Puts functions into an interface by its name.
 type Replace = fn(&mut Linker<P2>, &str) -> wasmtime::Result<()>;
@@ -60,7 +64,17 @@ static TWO: &[(&str, Add)] = &[
     }),
     ("wasi:filesystem/types", |l| {
         two::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)?;
-        replaced(l, TWO_FILES, &[slashes::two, opened::two])
+        replaced(
+            l,
+            TWO_FILES,
+            &[
+                slashes::two,
+                opened::two,
+                across::two,
+                #[cfg(target_os = "linux")]
+                changed::two,
+            ],
+        )
     }),
     ("wasi:filesystem/preopens", |l| {
         two::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)
@@ -121,7 +135,17 @@ static THREE: &[(&str, Add)] = &[
     }),
     ("wasi:filesystem/types", |l| {
         three::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)?;
-        replaced(l, THREE_FILES, &[slashes::three, opened::three])
+        replaced(
+            l,
+            THREE_FILES,
+            &[
+                slashes::three,
+                opened::three,
+                across::three,
+                #[cfg(target_os = "linux")]
+                changed::three,
+            ],
+        )
     }),
     ("wasi:filesystem/preopens", |l| {
         three::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, P2::filesystem)
@@ -136,7 +160,10 @@ static THREE: &[(&str, Add)] = &[
         three::sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, P2::sockets)
     }),
     ("wasi:http/types", |l| http_three::http::types::add_to_linker::<_, WasiHttp>(l, P2::http)),
-    ("wasi:http/client", |l| http_three::http::client::add_to_linker::<_, WasiHttp>(l, P2::http)),
+    ("wasi:http/client", |l| {
+        http_three::http::client::add_to_linker::<_, WasiHttp>(l, P2::http)?;
+        replaced(l, THREE_REQUESTS, &[pathless::three])
+    }),
 ];
 
 /// Finds who provides an import such as `wasi:cli/exit@0.2.3`.

@@ -4,13 +4,18 @@
 //! The same table answers "who provides this?", so that a missing interface is reported by name, all of them at once, before anything
 //! runs (wasmtime's own error names the first one only). p1 is linked whole: it is one flat interface of 46 functions.
 //!
-//! A few functions are this crate's own: `poll` waits, `opened` counts what is open, `slashes` reads names of directories.
+//! A few functions are this crate's own: `poll` waits, `opened` counts what is open, `slashes` reads names of directories, `across` and
+//! `changed` say what wasmtime-wasi has no word for, `pathless` asks for `/`.
 //!
 //! `wasi_unstable` (p0, before 2020) is not provided and is refused by name. Sockets and outgoing requests are linked, since every component
 //! built with a standard library imports them, and reach what the grants name: by default nothing.
 
+mod across;
+#[cfg(target_os = "linux")]
+mod changed;
 mod interfaces;
 mod opened;
+mod pathless;
 mod slashes;
 
 use std::fmt;
@@ -145,6 +150,7 @@ pub(crate) fn core(engines: &Engines, module: &Module) -> Result<Linked, LinkErr
         )
         .map_err(LinkError::Mismatch)?;
     opened::core(&mut linker)?;
+    across::core(&mut linker)?;
     match linker.instantiate_pre(module) {
         Ok(pre) => Ok(Linked::Core(pre)),
         Err(error) => {

@@ -127,3 +127,23 @@ fn a_directory_of_the_host_is_the_root_of_a_sandbox_and_of_nothing_else() {
     let busybox = registry::busybox();
     host.umiak(&["run", "--rm", "-v", &whole, &busybox, "true"]).fails(125, &["destination can't be '/'"]);
 }
+
+#[test]
+fn who_moves_a_file_to_another_file_system_is_told_so() {
+    require!(root, registry);
+    let host = Host::new();
+    let other = host.dir().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    // A volume is a mount of its own, whatever it is on.
+    let below = format!("{}:/data", other.display());
+    for tag in ["tar-p1", "tar-p2"] {
+        let steps = ["write", "/a", "x", "--", "move", "/a", "/data/a", "--", "link", "/a", "/data/b"];
+        let out = run(&host, &image("does", tag), &["-v", &below], &steps).exits(0).stdout;
+        assert_eq!(out, "written\nerror CrossesDevices\nerror CrossesDevices\n", "{tag}");
+    }
+    let out = run(&host, &image("run3", "tar-p3"), &["-v", &below], &["across"]).exits(0).stdout;
+    let lines: Vec<&str> = out.lines().skip(3).collect();
+    let refused = "Err(ErrorCode::CrossDevice)";
+    let told = format!("{refused} {refused} Err(ErrorCode::NotPermitted)");
+    assert_eq!(lines, [told.as_str(), "later true", "same true", "same true"]);
+}

@@ -276,7 +276,10 @@ fn requests_go_only_where_they_may() {
     assert!(answer.starts_with("refused: ") && answer.contains("Denied"), "{answer}");
     let open = serve(&host, "open", &image, &["--allow-net", &authority]);
     assert_eq!(get(open, &format!("/fetch?{authority}")).1, "status 200");
-    for name in ["target", "shut", "open"] {
+    // Of 0.3, and for no path at all.
+    let three = serve(&host, "three", &self::image("serve3", "artifact-p3"), &["--allow-net", &authority]);
+    assert_eq!(get(three, &format!("/ask?{authority}")).1, "status 200");
+    for name in ["target", "shut", "open", "three"] {
         host.umiak(&["rm", "-f", name]).exits(0);
     }
 }
