@@ -159,7 +159,7 @@ async fn supervise(
     let mut record = Record::open(launch, database)?;
     let mut networking = Networking::new(&record.launch);
     let (mut task, mut streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
-    record.started(task.pid());
+    record.started(task.pid(), &task.walls());
     hub.announce(&Event::Started);
     let (commands, mut inbox) = unbounded_channel();
     let desk = Desk {
@@ -205,7 +205,7 @@ async fn supervise(
         }
         (task, streams) = begin(&mut record, executor.as_ref(), &hub, &mut networking).await?;
         desk.set_stdin(Some(streams.stdin));
-        record.started(task.pid());
+        record.started(task.pid(), &task.walls());
     }
     // The container is gone, and whoever waits for this lock need not wait for a disk.
     drop(alive);
