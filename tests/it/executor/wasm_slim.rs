@@ -19,7 +19,7 @@ fn slim(host: &Host, args: &[&str]) -> Output {
 
 /// Files of configurations: for the processor, and where this build compiles for the interpreter, for that.
 fn configurations(host: &Host) -> Vec<String> {
-    let targets = if cfg!(feature = "interpreter") { &["native", "pulley64"][..] } else { &["native"] };
+    let targets = if cfg!(feature = "interpreter") { &["native", "pulley64"][..] } else { &["native"][..] };
     targets.iter().map(|target| configuration(host, target)).collect()
 }
 
