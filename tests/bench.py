@@ -140,7 +140,7 @@ class Bench:
                  **{what: [small / "library+busybox@latest"] for what in small_ones}, "pull": [real / "library+big@latest"],
                  "wasm": [small / "wasm+hello@artifact-p1", small / "wasm+hello@artifact-p2"], "cpu": [small / "wasm+busy@artifact-p1"],
                  "http": [small / "wasm+serve2@artifact-p2", small / "wasm+serve3@artifact-p3"]}
-        names["memory"].append(small / "wasm+serve2@artifact-p2")
+        names["memory"] += [small / "wasm+serve2@artifact-p2", small / "wasm+does@artifact-p1"]
         # Several measurements share an image.
         for layout in {layout for what in wanted for layout in names[what]}:
             (layouts / layout.name).symlink_to(layout)
@@ -163,7 +163,7 @@ class Bench:
     def have(self, name, make):
         """Sets a peer up, or says that it is missing."""
         try:
-            if self.peers is None and name not in ("umiak", "wasmtime", "tar", "bare"):
+            if self.peers is None and name not in ("umiak", "wasmtime", "pulley", "tar", "bare"):
                 raise Missing("the peers' root is not built (tests/peers make, as root)")
             return make()
         except Missing as why:
@@ -325,20 +325,35 @@ def wasm(bench, runs):
     return "`run --rm` of a Wasm hello, compiled before", entrants, [("wasmtime run --allow-precompiled, p1", "at most", 1.2), ("wasmedge AOT, p1", "at least", 3)]
 
 
+def pulley(bench, image):
+    """Our own interpreter, by the binary that has it; in a store of its own, compiled before."""
+    binary, config = os.environ.get("UMIAK_PULLEY"), bench.work / "pulley.toml"
+    if not binary:
+        raise Missing("UMIAK_PULLEY names no binary (cargo build --release --features interpreter)")
+    config.write_text('[wasm]\ntarget = "pulley64"\n')
+    argv = lambda *rest: [binary, "--config", str(config), *bench.ours("umiak-pulley", *rest)[1:]]
+    bench.host.must(*argv("pull", "--platform", "wasi/wasm", image))
+    return Entrant("umiak, interpreted (Pulley)", bench.host, argv("run", "--rm", image))
+
+
 def cpu(bench, runs):
     """A guest that computes for about a second: what interruption costs, since ours can always be stopped."""
     image = f"{bench.registry}/wasm/busy:artifact-p1"
     bench.host.must(*bench.ours("umiak", "pull", "--platform", "wasi/wasm", image))
 
-    def wasmtime(name, *flags):
-        compiled = bench.work / f"busy{len(flags)}.cwasm"
-        bench.host.must(TREE / "target/tools/wasmtime", "compile", *flags, "-o", compiled, TREE / "target/fixtures/wasm/busy.p1.wasm")
-        # A guest that could be interrupted is one with a time limit there.
-        return Entrant(name, bench.host, [str(TREE / "target/tools/wasmtime"), "run", *flags, "--allow-precompiled", str(compiled)])
+    def wasmtime(name, compile=(), run=()):
+        program, code = str(TREE / "target/tools/wasmtime"), bench.work / f"busy{len(run)}.cwasm"
+        if not os.path.exists(program):
+            raise Missing("its package could not be fetched")
+        bench.host.must(program, "compile", *compile, "-o", code, TREE / "target/fixtures/wasm/busy.p1.wasm")
+        # In a session of its own, as our supervisor is: the kernel shares processors among sessions first.
+        return Entrant(name, bench.host, ["setsid", program, "run", *run, "--allow-precompiled", str(code)])
 
     entrants = [Entrant("umiak", bench.host, bench.ours("umiak", "run", "--rm", image)),
                 bench.have("wasmtime", lambda: wasmtime("wasmtime run")),
-                bench.have("wasmtime", lambda: wasmtime("wasmtime run -W timeout", "-W", "timeout=600s"))]
+                # A guest that could be interrupted is one with a time limit there.
+                bench.have("wasmtime", lambda: wasmtime("wasmtime run -W timeout", ["-W", "epoch-interruption"], ["-W", "timeout=600s"])),
+                bench.have("pulley", lambda: pulley(bench, image))]
     entrants = [e for e in entrants if e]
     race(entrants, min(runs, 10), warm_up=1)
     return "a Wasm guest that computes", entrants, [("wasmtime run", "at most", 1.0), ("wasmtime run -W timeout", "at most", 1.0)]
@@ -648,30 +663,50 @@ def private_kib(worker, pid):
     return sum(int(line.split()[1]) for line in said.splitlines() if line.startswith("Private_"))
 
 
+def code_kib(pid):
+    """Of a Wasm program's code, as it is mapped: what is in memory for all containers of the image together, and for this one alone."""
+    shared, private, inside = 0, 0, False
+    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        word, rest = line.split(maxsplit=1)
+        if not word.endswith(":"):
+            inside = line.endswith(".cwasm")
+        elif inside and word in ("Shared_Clean:", "Shared_Dirty:"):
+            shared += int(rest.split()[0])
+        elif inside and word in ("Private_Clean:", "Private_Dirty:"):
+            private += int(rest.split()[0])
+    return shared, private
+
+
 def memory(bench, runs):
     """Private memory of what stays beside each idle detached container: our supervisor, docker's shim, podman's conmon."""
     podman_store = "podman-memory"
     names, call, count = images(bench, podman_store), engines(bench, podman_store), 10
     whose = {"umiak": "__supervisor", "docker": "containerd-shim-runc-v2", "podman": "conmon"}
     print("### Private memory of an idle detached container's supervisor\n\n| | process | median of %d |\n|---|---|---|" % count)
-    served = f"{bench.registry}/wasm/serve2:artifact-p2"
+    guest = lambda name, *rest: ["--platform", "wasi/wasm", *rest, f"{bench.registry}/wasm/{name}"]
     kinds = [(engine, engine, [image, "sleep", "10000"]) for engine, image in names.items()]
-    kinds.insert(1, ("umiak, a Wasm server of HTTP", "umiak", ["--platform", "wasi/wasm", "-p", "127.0.0.1::80", served]))
+    kinds[1:1] = [("umiak, a Wasm program", "umiak", [*guest("does:artifact-p1"), "sleep", "10000000"]),
+                  ("umiak, a Wasm server of HTTP", "umiak", guest("serve2:artifact-p2", "-p", "127.0.0.1::80"))]
+    notes = []
     for label, engine, what in kinds:
         worker, argv = call[engine]
         extra = ["--cgroup-parent", "/" + bench.group] if engine == "podman" else []
         ids = [worker.must(*argv("run", "-d", *SLEEP, *extra, *what)).split()[-1] for _ in range(count)]
         bench.stack.callback(worker.run, *argv("rm", "-f", *ids))
         time.sleep(2)
-        found = []
+        found, code = [], []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
                 if whose[engine] in line and any(id[:12] in line for id in ids):
                     found.append(private_kib(worker, pid))
+                    code.append(code_kib(pid))
         if found:
             print(f"| {label} | `{whose[engine]}` | {statistics.median(found) / 1024:.2f} MB |")
-    print()
+        if any(map(sum, code)):
+            once, each = (f"{statistics.median(part) / 1024:.2f} MB" for part in zip(*code))
+            notes.append(f"- {label}: of its code {once} are in memory for all containers of the image together, {each} for each alone")
+    print("", *notes, "", sep="\n")
 
 
 # --- network ----------------------------------------------------------------------------------------------------------

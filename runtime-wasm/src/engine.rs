@@ -154,6 +154,15 @@ pub enum LoadError {
         /// What its code would be for.
         machine: String,
     },
+    /// What the cache has of it is refused, and there is no compiler in this build.
+    #[error("what was compiled of the module for {machine} is refused, and this build has no compiler")]
+    Unusable {
+        /// What its code is for.
+        machine: String,
+        /// Why.
+        #[source]
+        reason: Refused,
+    },
     /// The cache.
     #[error("cannot use the cache of compiled modules")]
     Cache(#[from] CacheError),
@@ -200,7 +209,7 @@ impl Runtime {
                 Found::Hit(code) => return Ok(self.program(code, Origin::Cached)),
                 Found::Absent => {}
                 Found::Refused(reason) => {
-                    tracing::warn!(%key, %reason, "compiled code in the cache is refused and built again");
+                    tracing::warn!(%key, %reason, "compiled code in the cache is refused");
                     origin = Origin::Rebuilt(reason);
                 }
             }
@@ -214,7 +223,7 @@ impl Runtime {
             return Err(LoadError::Digest { expected: hex::encode(digest), actual: hex::encode(actual) });
         }
         let kind = module::kind(&bytes)?;
-        let code = self.build(kind, &bytes, &key, compiling)?;
+        let code = self.build(kind, &bytes, &key, &origin, compiling)?;
         Ok(self.program(code, origin))
     }
 
@@ -227,8 +236,19 @@ impl Runtime {
     }
 
     #[cfg(not(feature = "compiler"))]
-    fn build(&self, _: Kind, _: &[u8], _: &str, _: &mut dyn FnMut(u64)) -> Result<Code, LoadError> {
-        Err(LoadError::NoCompiler { machine: self.settings.machine.name() })
+    fn build(
+        &self,
+        _: Kind,
+        _: &[u8],
+        _: &str,
+        origin: &Origin,
+        _: &mut dyn FnMut(u64),
+    ) -> Result<Code, LoadError> {
+        let machine = self.settings.machine.name();
+        Err(match origin {
+            Origin::Rebuilt(reason) => LoadError::Unusable { machine, reason: reason.clone() },
+            Origin::Cached | Origin::Compiled => LoadError::NoCompiler { machine },
+        })
     }
 
     /// Compiles a program, and keeps its code.
@@ -238,6 +258,7 @@ impl Runtime {
         kind: Kind,
         bytes: &[u8],
         key: &str,
+        _: &Origin,
         compiling: &mut dyn FnMut(u64),
     ) -> Result<Code, LoadError> {
         compiling(bytes.len() as u64);

@@ -2,12 +2,14 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{Write as _, pipe};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use runtime_wasm::{Exit, Grants, Input, Limits, Preopen, Runtime, Settings, Source};
+use runtime_wasm::{Exit, Grants, Input, Limits, Preopen, Runtime, Source};
 
 /// Imports, a memory, and the eight bytes at 8 as what calls write their answers to.
 const HEAD: &str = r#"
@@ -33,7 +35,7 @@ fn null() -> File {
 
 fn run(body: &str, grants: Grants) -> Exit {
     let bytes = wat::parse_str(format!("(module {HEAD} {body})")).unwrap();
-    let runtime = Runtime::new(&Settings::default()).unwrap();
+    let runtime = Runtime::new(&common::settings()).unwrap();
     let source = Source { input: Input::Bytes(&bytes), digest: None };
     runtime.load(&source, &mut |_| {}).unwrap().run(grants).unwrap().wait()
 }

@@ -2,12 +2,14 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs::File;
 
-use runtime_wasm::{Exit, Grants, Input, Limits, LoadError, Preopen, Program, Runtime, Settings, Source};
+use runtime_wasm::{Exit, Grants, Input, Limits, LoadError, Preopen, Program, Runtime, Source};
 
 fn load(bytes: &[u8]) -> Result<Program, LoadError> {
-    let runtime = Runtime::new(&Settings::default()).unwrap();
+    let runtime = Runtime::new(&common::settings()).unwrap();
     runtime.load(&Source { input: Input::Bytes(bytes), digest: None }, &mut |_| {})
 }
 
@@ -150,6 +152,34 @@ fn growth_ends_at_the_limit_and_recursion_at_the_stack() {
         );
         let Exit::Trapped { message, starved: false } = run(&text) else { panic!("{calls}") };
         assert!(message.contains("call stack exhausted"), "{message}");
+    }
+}
+
+#[test]
+fn every_kind_of_trap_is_an_end_that_says_which_it_was() {
+    for (body, expected) in [
+        ("unreachable", "unreachable"),
+        ("(drop (i32.load (i32.const 65533)))", "out of bounds memory access"),
+        ("(drop (i32.load offset=0xffffffff (i32.const 0xffffffff)))", "out of bounds memory access"),
+        ("(i64.store offset=8 (i32.const -8) (i64.const 0))", "out of bounds memory access"),
+        ("(memory.fill (i32.const 65000) (i32.const 1) (i32.const 1000))", "out of bounds memory access"),
+        ("(drop (i32.div_u (i32.const 1) (i32.load (i32.const 0))))", "integer divide by zero"),
+        ("(drop (i64.rem_s (i64.const 1) (i64.load (i32.const 0))))", "integer divide by zero"),
+        (
+            "(drop (i32.div_s (i32.const 0x80000000) (i32.sub (i32.load (i32.const 0)) (i32.const 1))))",
+            "integer overflow",
+        ),
+        ("(drop (i32.trunc_f64_s (f64.const 1e10)))", "integer overflow"),
+        ("(drop (i64.trunc_f32_u (f32.const nan)))", "invalid conversion to integer"),
+        ("(call_indirect (i32.const 1))", "uninitialized element"),
+        ("(call_indirect (i32.const 7))", "undefined element"),
+        ("(call_indirect (param i64) (i64.const 1) (i32.const 0))", "indirect call type mismatch"),
+    ] {
+        let text = format!(
+            r#"(module (memory 1) (table 2 funcref) (elem (i32.const 0) $f) (func $f) (func (export "_start") {body}))"#
+        );
+        let Exit::Trapped { message, starved: false } = run(&text) else { panic!("{body}") };
+        assert!(message.contains(expected), "{body}: {message}");
     }
 }
 

@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::os::fd::OwnedFd;
@@ -33,7 +35,7 @@ fn core(body: &str) -> Vec<u8> {
 }
 
 fn runtime() -> Runtime {
-    Runtime::new(&Settings::default()).unwrap()
+    Runtime::new(&common::settings()).unwrap()
 }
 
 fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Program, LoadError> {
@@ -364,14 +366,14 @@ fn what_is_no_program_is_an_error() {
     }
     let nested = format!("\0asm\x01\0\0\0{}", "\x01\x7f".repeat(100_000));
     assert!(matches!(load(&runtime(), nested.as_bytes()), Err(LoadError::Compile(_))));
-    let small = Runtime::new(&Settings { max_module_bytes: 10, ..Settings::default() }).unwrap();
+    let small = Runtime::new(&Settings { max_module_bytes: 10, ..common::settings() }).unwrap();
     assert!(matches!(load(&small, &good), Err(LoadError::TooLarge { limit: 10 })));
     let wrong = Source { input: Input::Bytes(&good), digest: Some([1; 32]) };
     assert!(matches!(runtime().load(&wrong, &mut |_| {}), Err(LoadError::Digest { .. })));
 }
 
 fn cached(dir: &Path) -> Runtime {
-    Runtime::new(&Settings { cache_dir: Some(dir.to_owned()), ..Settings::default() }).unwrap()
+    Runtime::new(&Settings { cache_dir: Some(dir.to_owned()), ..common::settings() }).unwrap()
 }
 
 fn find(dir: &Path, extension: &str) -> std::path::PathBuf {
@@ -440,7 +442,7 @@ fn a_cache_directory_of_others_is_refused() {
     let link = dir.path().join("link");
     symlink(dir.path(), &link).unwrap();
     for path in [open, link] {
-        let refused = Runtime::new(&Settings { cache_dir: Some(path.clone()), ..Settings::default() });
+        let refused = Runtime::new(&Settings { cache_dir: Some(path.clone()), ..common::settings() });
         assert!(matches!(refused, Err(SetupError::Cache(_))), "{path:?}");
     }
 }

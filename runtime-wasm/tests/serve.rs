@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,7 +56,7 @@ fn load(runtime: &Runtime, bytes: &[u8]) -> Program {
 #[test]
 fn a_server_that_fits_into_no_pool_serves_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { cache_dir: Some(dir.path().join("cache")), ..Settings::default() };
+    let settings = Settings { cache_dir: Some(dir.path().join("cache")), ..common::settings() };
     for module in ["(memory 1)", "(memory 1) (memory 1) (memory 1)", "(table 200000 funcref) (memory 1)"] {
         let bytes = server(module, "");
         for origin in [Origin::Compiled, Origin::Cached] {
@@ -82,7 +84,7 @@ fn what_an_instance_wrote_is_gone_for_the_next() {
     let bytes = server("(memory 50) (data (i32.const 99) \"x\")", &format!("{body}{first}"));
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let program = load(&Runtime::new(&Settings::default()).unwrap(), &bytes);
+    let program = load(&Runtime::new(&common::settings()).unwrap(), &bytes);
     let (running, address) = serve(&program, Grants::new(null(), null(), File::create(&log).unwrap()));
     let asking = || (0..20).for_each(|_| assert!(ask(address).starts_with("HTTP/1.1 500 ")));
     std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(asking))));
@@ -94,7 +96,7 @@ fn what_an_instance_wrote_is_gone_for_the_next() {
 
 #[test]
 fn requests_and_fuel_are_counted() {
-    let runtime = Runtime::new(&Settings { fuel: true, ..Settings::default() }).unwrap();
+    let runtime = Runtime::new(&Settings { fuel: true, ..common::settings() }).unwrap();
     let account = runtime.account(Limits { fuel: Some(10_000), ..Limits::default() });
     let work = "(local i32) (loop (br_if 0 (i32.lt_u (local.tee 2 (i32.add (local.get 2) (i32.const 1))) (i32.const 100))))";
     let program = load(&runtime, &server("(memory 1)", work));

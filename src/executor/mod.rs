@@ -441,6 +441,11 @@ pub trait Task: Debug + Send + Sync {
     fn published(&self) -> Vec<PublishedPort> {
         Vec::new()
     }
+    /// What keeps its program from the host beside the executor's own means, by the names that `info` has for them. To be asked when
+    /// it was started.
+    fn walls(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// Runs the program. An error says whether it was found and executable.
     async fn start(&self) -> Result<(), ExecError>;
     /// Waits for the end; any number of waiters, none misses it.

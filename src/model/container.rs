@@ -189,6 +189,9 @@ pub struct RunState {
     /// The kernel's out-of-memory killer ended it.
     #[serde(default)]
     pub oom_killed: bool,
+    /// What its supervisor had around the program when it had started it, by the names of `info`; of a Wasm container.
+    #[serde(default)]
+    pub walls: Vec<String>,
     /// Start of the last run.
     #[serde(default)]
     pub started: Option<Timestamp>,
@@ -210,6 +213,7 @@ impl Default for RunState {
             exit_code: 0,
             error: String::new(),
             oom_killed: false,
+            walls: Vec::new(),
             started: None,
             finished: None,
         }

@@ -11,7 +11,8 @@
 //! itself tells. Whoever does not want even that sets `reuse` to 1. What holds with it as without:
 //! - Time is each request's own, and fuel is given anew with each; memory is counted over all instances together.
 //! - A trap, or a request that is over its time, retires the instance. After a trap what it carried is answered with 500, since nobody can
-//!   tell what state the others were in; after a time-out only that request is (504), and the others are carried to their end.
+//!   tell what state the others were in; after a time-out only that request is (504), and the others are carried to their end, unless it
+//!   keeps the instance to itself all the while: then they come to be as late.
 //! - A stop waits for what instances carry, and they take no more.
 //!
 //! A guest that loops yields its thread at every tick, so that it holds up nobody, and is dropped when its time is over. A trap is 500 to
@@ -38,7 +39,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler, ProxyPre};
+use wasmtime_wasi_http::handler::{
+    ExpirationError, InstantiationError, ProxyHandler, ProxyPre, TrapOrPanicError,
+};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::control::Account;
@@ -289,7 +292,7 @@ impl Server {
             self.access.error(&format!("error: cannot make an instance: {error:?}"));
             return (StatusCode::SERVICE_UNAVAILABLE, "the program cannot be started for this request");
         }
-        if error.downcast_ref::<wasmtime_wasi_http::handler::TrapOrPanicError>().is_none() {
+        if error.downcast_ref::<TrapOrPanicError>().is_none() {
             self.access.error(&format!("error: {error:?}"));
         }
         (StatusCode::INTERNAL_SERVER_ERROR, "the program failed to answer")
@@ -308,10 +311,16 @@ impl Server {
             drop(tokio::time::timeout(limit, thawed).await.map_err(late)?);
         }
         let request = self.prepare(request)?;
+        let begun = Instant::now();
+        // An instance that is kept busy beyond its time goes, and what it carried fails in various ways.
+        let why = |error: wasmtime::Error| {
+            let late = begun.elapsed() >= limit && error.downcast_ref::<InstantiationError<()>>().is_none();
+            Trouble::Guest(if late { ExpirationError.into() } else { error })
+        };
         // Each worker keeps the time as well; this is for one that cannot even be made.
         let asked =
             tokio::time::timeout(limit + Duration::from_secs(1), self.handler.handle((), request)).await;
-        let response = asked.map_err(|_| Trouble::Guest(ExpirationError.into()))?.map_err(Trouble::Guest)?;
+        let response = asked.map_err(|_| Trouble::Guest(ExpirationError.into()))?.map_err(why)?;
         drop(place);
         Ok(response)
     }

@@ -13,8 +13,8 @@ use crate::cli::output::human;
 use crate::engine::Connections;
 use crate::executor::wasm;
 use crate::model::{
-    Container, ExecutorChoice, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount,
-    MountSource, NamespaceMode, NetworkMode, Propagation, RestartPolicy, UserNamespace,
+    Container, HealthProbe, HealthStatus, Healthcheck, HostConfig, LogDriver, Mount, MountSource,
+    NamespaceMode, NetworkMode, Propagation, RestartPolicy, UserNamespace,
 };
 use crate::network::wanted_ports;
 
@@ -65,7 +65,7 @@ pub(super) fn container(
         "Driver": "overlay2",
         "Platform": container.platform.os,
         "ImagePlatform": container.platform.to_string(),
-        "Executor": executor(&container.executor),
+        "Executor": executor(container, alive),
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": container.host.security.apparmor.clone().unwrap_or_default(),
@@ -109,13 +109,17 @@ fn grants(container: &Container) -> Value {
     })
 }
 
-/// Which executor runs it and why; the installed program where it drives one.
-fn executor(choice: &ExecutorChoice) -> Value {
+/// Which executor runs it and why; the installed program where it drives one; what stands around a Wasm program that runs.
+fn executor(container: &Container, alive: bool) -> Value {
+    let choice = &container.executor;
     let mut value = json!({ "Name": choice.name, "Reason": choice.reason });
     if let Some(runtime) = &choice.runtime {
         value["Runtime"] = json!({
             "Name": runtime.name, "Path": runtime.path, "Args": runtime.args, "Version": runtime.version,
         });
+    }
+    if choice.name == wasm::NAME {
+        value["Walls"] = json!(if alive { container.state.walls.as_slice() } else { &[] });
     }
     value
 }

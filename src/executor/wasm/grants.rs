@@ -1,5 +1,7 @@
 //! What a container was granted, in the runtime's words.
 
+use std::time::Duration;
+
 use runtime_wasm::{Limits, Listen, Network, ServeLimits, Target, TargetError};
 
 use crate::executor::{ExecError, Refusal};
@@ -36,12 +38,12 @@ fn listen(host: &HostConfig) -> Listen {
 /// Annotations that say how instances of a server are used again, by the names of `wasmtime serve`'s flags.
 const REUSE: &str = "umiak.http.max-instance-reuse-count";
 const TOGETHER: &str = "umiak.http.max-instance-concurrent-reuse-count";
+/// The one that says in how many seconds an answer must begin.
+const ANSWER: &str = "umiak.http.answer-timeout";
 
 /// An annotation that says nothing.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "annotation `{key}` is {value:?}, and must be a number from 1 on: 1 is an instance of its own for {what}"
-)]
+#[error("annotation `{key}` is {value:?}, and must be a number from 1 on: {what}")]
 struct NotANumber {
     key: &'static str,
     value: String,
@@ -52,7 +54,7 @@ struct NotANumber {
 pub(super) fn serving(host: &HostConfig) -> Result<ServeLimits, ExecError> {
     let number = |key: &'static str, what| {
         let Some(value) = host.annotations.get(key) else { return Ok(None) };
-        match value.parse::<usize>() {
+        match value.parse::<u32>() {
             Ok(number) if number > 0 => Ok(Some(number)),
             _ => {
                 let error = NotANumber { key, value: value.clone(), what };
@@ -60,10 +62,15 @@ pub(super) fn serving(host: &HostConfig) -> Result<ServeLimits, ExecError> {
             }
         }
     };
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let defaults = ServeLimits::default();
+    let reuse = number(REUSE, "1 is an instance of its own for every request")?;
+    let together = number(TOGETHER, "1 is an instance of its own for every request that waits")?;
+    let answer = number(ANSWER, "the seconds in which an answer must begin")?;
     Ok(ServeLimits {
-        reuse: number(REUSE, "every request")?,
-        together: number(TOGETHER, "every request that waits")?.unwrap_or(defaults.together),
+        reuse: reuse.map(count),
+        together: together.map_or(defaults.together, count),
+        answer_time: answer.map_or(defaults.answer_time, |seconds| Duration::from_secs(seconds.into())),
         ..defaults
     })
 }
@@ -136,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn how_instances_are_used_again_is_annotated() {
+    fn a_servers_bounds_are_annotated() {
         let with = |key: &str, value: &str| HostConfig {
             annotations: [(key.to_owned(), value.to_owned())].into(),
             ..HostConfig::default()
@@ -144,7 +151,10 @@ mod tests {
         assert_eq!(serving(&HostConfig::default()).unwrap(), ServeLimits::default());
         assert_eq!(serving(&with(REUSE, "1")).unwrap().reuse, Some(1));
         assert_eq!(serving(&with(TOGETHER, "4")).unwrap().together, 4);
-        for (key, value) in [(REUSE, "0"), (REUSE, "-1"), (TOGETHER, "many"), (TOGETHER, "")] {
+        assert_eq!(serving(&with(ANSWER, "5")).unwrap().answer_time, Duration::from_secs(5));
+        let wrong =
+            [(REUSE, "0"), (REUSE, "-1"), (TOGETHER, "many"), (TOGETHER, ""), (ANSWER, "0"), (ANSWER, "1s")];
+        for (key, value) in wrong {
             let error = serving(&with(key, value)).unwrap_err();
             let told = std::error::Error::source(&error).unwrap().to_string();
             assert!(told.contains(key) && told.contains("from 1 on"), "{told}");

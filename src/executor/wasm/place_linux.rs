@@ -103,6 +103,13 @@ impl Place {
         Ok(())
     }
 
+    /// What stands around the programs that were started here. `fenced`: each of their threads is confined to the container's files
+    /// before it runs guest code, or runs none.
+    pub(super) fn walls(&self, fenced: bool) -> Vec<&'static str> {
+        let confined = *self.confined.lock().unwrap_or_else(PoisonError::into_inner);
+        named(confined, self.thread.refused().is_none(), fenced && landlock::available())
+    }
+
     /// Does something there.
     pub(super) fn run<T: Send + 'static>(
         &self,
@@ -114,12 +121,12 @@ impl Place {
 
 /// What stands around a sandbox on this host, for this user; the kernel is asked.
 pub(super) fn walls() -> Vec<&'static str> {
-    let mut walls = vec!["seccomp", "capabilities"];
-    if Aside::start(Wish::default()).is_ok_and(|thread| thread.refused().is_none()) {
-        walls.push("namespaces");
-    }
-    if landlock::available() {
-        walls.push("landlock");
-    }
-    walls
+    let apart = Aside::start(Wish::default()).is_ok_and(|thread| thread.refused().is_none());
+    named(true, apart, landlock::available())
+}
+
+fn named(confined: bool, apart: bool, landlock: bool) -> Vec<&'static str> {
+    let all =
+        [("seccomp", confined), ("capabilities", confined), ("namespaces", apart), ("landlock", landlock)];
+    all.into_iter().filter(|(_, stands)| *stands).map(|(name, _)| name).collect()
 }

@@ -44,7 +44,7 @@ pub(super) enum ProgramError {
     #[error("exec: \"{name}\"")]
     Load { name: String, source: LoadError },
     #[error(
-        "exec: \"{name}\": pull the image with a build that has a compiler and the same `[wasm] target`, and copy that store's `cache/wasm`"
+        "exec: \"{name}\": pull the image (for `--fuel`, run it with that) with a build that has a compiler and the same `[wasm] target`, and copy that store's `cache/wasm`"
     )]
     NotCompiled { name: String, source: LoadError },
     #[error("exec: \"{name}\"")]
@@ -65,7 +65,7 @@ impl ProgramError {
                 }
                 LoadError::Read(_) | LoadError::Cache(_) => ErrorKind::Unavailable,
                 LoadError::Digest { .. } => ErrorKind::Internal,
-                LoadError::NoCompiler { .. } => ErrorKind::Unsupported,
+                LoadError::NoCompiler { .. } | LoadError::Unusable { .. } => ErrorKind::Unsupported,
             },
         }
     }
@@ -114,7 +114,9 @@ impl Loader {
         let file = open(root, &path, &name)?;
         let mut compiling = |bytes| tracing::info!(bytes, "compiling the program, once");
         self.compile(root, &file, &mut compiling).map_err(|source| match source {
-            LoadError::NoCompiler { .. } => ProgramError::NotCompiled { name, source },
+            LoadError::NoCompiler { .. } | LoadError::Unusable { .. } => {
+                ProgramError::NotCompiled { name, source }
+            }
             _ => ProgramError::Load { name, source },
         })
     }

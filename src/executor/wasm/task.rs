@@ -245,6 +245,11 @@ impl Task for WasmTask {
         self.published.clone()
     }
 
+    fn walls(&self) -> Vec<&'static str> {
+        let place = self.container.place.as_ref();
+        place.map_or_else(Vec::new, |place| place.walls(self.container.confined))
+    }
+
     async fn start(&self) -> Result<(), ExecError> {
         let mut state = self.state();
         if !matches!(*state, State::Created(_)) {

@@ -36,6 +36,11 @@ const HEAD: &str = r#"(module
   (func (export "_start") (local $n i32)
 "#;
 
+/// Whether guests are interpreted, see `runtime-wasm/tests/common`.
+fn interpreted() -> bool {
+    std::env::var_os("UMIAK_INTERPRETED").is_some()
+}
+
 /// A module whose `_start` is this body.
 fn guest(body: &str) -> Vec<u8> {
     wat::parse_str(format!("{HEAD}{body}))")).unwrap()
@@ -167,7 +172,7 @@ impl Subject for Wasi {
             exe: "umiak".into(),
             cache: self.dir.path().join("cache"),
             guest_memory: None,
-            interpreted: false,
+            interpreted: interpreted(),
             own_process: false,
             scratch: self.dir.path().to_owned(),
             group_parent: String::new(),
@@ -408,7 +413,7 @@ async fn what_was_anticipated_is_run_only_if_it_is_the_program() {
         fuel: false,
         offline: true,
     };
-    let caches = Caches { dir: subject.dir.path().join("cache"), interpreted: false };
+    let caches = Caches { dir: subject.dir.path().join("cache"), interpreted: interpreted() };
     let is_ready = || {
         let loader = loader(&caches, false).unwrap();
         loader.anticipate(&prospect);

@@ -161,7 +161,7 @@ async fn supervise(
     let mut record = Record::open(launch, early.take_database())?;
     let mut networking = Networking::new(&record.launch);
     let (mut task, mut streams) = begin(&mut record, executor, &hub, &mut networking).await?;
-    record.started(task.pid());
+    record.started(task.pid(), &task.walls());
     hub.announce(&Event::Started);
     let (commands, mut inbox) = unbounded_channel();
     let desk = Desk {
@@ -207,7 +207,7 @@ async fn supervise(
         }
         (task, streams) = begin(&mut record, executor, &hub, &mut networking).await?;
         desk.set_stdin(Some(streams.stdin));
-        record.started(task.pid());
+        record.started(task.pid(), &task.walls());
     }
     // The container is gone, and whoever waits for this lock need not wait for a disk.
     drop(alive);

@@ -232,11 +232,13 @@ impl Record {
         });
     }
 
-    pub(super) fn started(&mut self, pid: u32) {
+    /// It runs, as this process and with this around it.
+    pub(super) fn started(&mut self, pid: u32, walls: &[&str]) {
         let check = health::command(&self.launch.container.config);
         self.state = RunState {
             status: RuntimeStatus::Running,
             pid,
+            walls: walls.iter().map(|&wall| wall.to_owned()).collect(),
             started: Some(Timestamp::now()),
             finished: self.state.finished,
             restart_count: self.state.restart_count,
@@ -266,6 +268,7 @@ impl Record {
     fn ended(&mut self, exit: Exit) {
         self.state = RunState {
             pid: 0,
+            walls: Vec::new(),
             paused: false,
             exit_code: exit.code,
             oom_killed: exit.oom_killed,

@@ -409,7 +409,12 @@ fn the_process_around_a_guest_is_confined_for_good() {
     assert_eq!(apart, 1);
     let walls = host.umiak(&["info", "-f", "{{json .WasmWalls}}"]).exits(0).stdout;
     assert!(walls.contains("seccomp") && walls.contains("namespaces"), "{walls}");
+    let around = || host.umiak(&["inspect", "-f", "{{json .Executor.Walls}}", "cc"]).exits(0).stdout;
+    assert_eq!(around(), walls, "what this host can have it has");
     assert!(!text("/proc/self/mounts").contains("/proc/self/fd"), "nothing of it is on the host");
+    host.umiak(&["kill", "cc"]).exits(0);
+    host.umiak(&["wait", "cc"]).exits(0);
+    assert_eq!(around(), "[]\n", "nothing runs that it could stand around");
     host.umiak(&["rm", "-f", "cc"]).exits(0);
     // What mounts nothing any more starts again all the same.
     let again = ["--name", "dd", "--restart", "on-failure:2", "-v", "vv:/data", &image, "exit", "3"];

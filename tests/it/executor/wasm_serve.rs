@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::host::Host;
 use crate::support::{registry, require};
@@ -184,6 +184,55 @@ fn a_request_that_loops_in_an_instance_of_many_holds_up_no_other_instance() {
     }
     host.umiak(&["kill", "cc"]).exits(0);
     assert!(matches!(busy.join().expect("a client").0, 0 | 500));
+}
+
+/// That an answer begins in two seconds or not at all.
+const SOON: [&str; 2] = ["--annotation", "umiak.http.answer-timeout=2"];
+
+#[test]
+fn a_request_that_is_late_is_told_so_and_takes_no_other_with_it() {
+    require!(root, registry);
+    let host = Host::new();
+    let port = serve(&host, "cc", &image("serve3", "artifact-p3"), &SOON);
+    let late = std::thread::spawn(move || get(port, "/slow"));
+    std::thread::sleep(Duration::from_millis(200));
+    // The instance that is late takes them as long as it may, and some are in the middle of their work when its time is over.
+    let others = (0..16).map(|n| {
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(150 * n));
+            (n, get(port, &format!("/after?{n}")))
+        })
+    });
+    for other in others.collect::<Vec<_>>() {
+        let (n, answer) = other.join().expect("a client");
+        assert_eq!(answer, (200, n.to_string()));
+    }
+    let (status, said) = late.join().expect("a client");
+    assert!(status == 504 && said.contains("took too long"), "{status} {said}");
+    assert_eq!(get(port, "/").0, 200);
+    host.umiak(&["rm", "-f", "cc"]).exits(0);
+}
+
+#[test]
+fn a_request_that_loops_ends_with_its_time_and_the_next_instance_serves() {
+    require!(root, registry);
+    let host = Host::new();
+    for (name, tag) in [("serve2", "artifact-p2"), ("serve3", "artifact-p3")] {
+        let port = serve(&host, name, &image(name, tag), &SOON);
+        let began = Instant::now();
+        // What waits in an instance that another's loop keeps cannot go on: those of 0.2 wait in none.
+        let waiting = (name == "serve3").then(|| std::thread::spawn(move || get(port, "/after?x")));
+        std::thread::sleep(Duration::from_millis(200));
+        let (status, said) = get(port, "/loop");
+        assert!(status == 504 && said.contains("took too long"), "{name}: {status} {said}");
+        if let Some(waiting) = waiting {
+            let (status, said) = waiting.join().expect("a client");
+            assert!(status == 504 || said == "x", "{status} {said}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{name}: {:?}", began.elapsed());
+        assert_eq!(get(port, "/").0, 200, "{name}");
+        host.umiak(&["rm", "-f", name]).exits(0);
+    }
 }
 
 #[test]

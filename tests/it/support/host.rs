@@ -99,13 +99,23 @@ impl Drop for Space {
     }
 }
 
+/// The part of the configuration by which programs are interpreted, where `UMIAK_INTERPRETED` is set: all tests of Wasm
+/// containers are tests of a build with `--features interpreter` as well.
+fn wasm_target() -> &'static str {
+    match std::env::var_os("UMIAK_INTERPRETED") {
+        Some(_) => "[wasm]\ntarget = \"pulley64\"\n",
+        None => "",
+    }
+}
+
 impl Host {
     /// One that leaves the machine's network alone: containers have none unless a test says otherwise.
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("umiak-test-").tempdir().expect("a temporary folder");
         let config = dir.path().join(".config/umiak");
         std::fs::create_dir_all(&config).expect("a folder");
-        std::fs::write(config.join("config.toml"), "default-network = \"none\"\n").expect("a configuration");
+        let text = format!("default-network = \"none\"\n{}", wasm_target());
+        std::fs::write(config.join("config.toml"), text).expect("a configuration");
         Self { dir, ids: Mutex::default(), space: None }
     }
 
@@ -116,7 +126,8 @@ impl Host {
         for image in images {
             host.umiak(&["pull", "-q", image]).exits(0);
         }
-        std::fs::remove_file(host.dir.path().join(".config/umiak/config.toml")).expect("a configuration");
+        let config = host.dir.path().join(".config/umiak/config.toml");
+        std::fs::write(config, wasm_target()).expect("a configuration");
         host.space = Some(Arc::new(Space::new()));
         host
     }
