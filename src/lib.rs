@@ -34,7 +34,8 @@
 //!
 //! # Processes
 //! `cli → supervisor (same binary, own session) → init → container`. The role is chosen in `main`, before any thread exists.
-//! `run` makes the supervisor's process before anything else, and tells it what to get ready for while the container is made.
+//! `run` makes the supervisor's process before it reads its own arguments, and tells it what to get ready for while the container is
+//! made (`engine::ready`).
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -326,12 +326,10 @@ def wasm(bench, runs):
 
 
 def pulley(bench, image):
-    """Our own interpreter, by the binary that has it; in a store of its own, compiled before."""
-    binary, config = os.environ.get("UMIAK_PULLEY"), bench.work / "pulley.toml"
-    if not binary:
-        raise Missing("UMIAK_PULLEY names no binary (cargo build --release --features interpreter)")
+    """The same guest by the interpreter."""
+    config = bench.work / "pulley.toml"
     config.write_text('[wasm]\ntarget = "pulley64"\n')
-    argv = lambda *rest: [binary, "--config", str(config), *bench.ours("umiak-pulley", *rest)[1:]]
+    argv = lambda *rest: [bench.umiak, "--config", str(config), *bench.ours("umiak-pulley", *rest)[1:]]
     bench.host.must(*argv("pull", "--platform", "wasi/wasm", image))
     return Entrant("umiak, interpreted (Pulley)", bench.host, argv("run", "--rm", image))
 

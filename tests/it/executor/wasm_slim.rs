@@ -1,6 +1,6 @@
 //! The slim build, which has no compiler: what another build compiled runs, and the rest is refused by name. `UMIAK_SLIM` names its binary
-//! (`cargo build --release --no-default-features --features interpreter`, in a target directory of its own). When the tests are built with
-//! `--features interpreter` it is given interpreted code as well.
+//! (`cargo build --release --no-default-features --features interpreter`, in a target directory of its own). It is given
+//! interpreted code as well.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
