@@ -324,6 +324,11 @@ fn copies_apply_whiteouts_in_order() {
         };
         assert_eq!(lower, [store.layers().path(&layers[1]), store.layers().path(&layers[0])]);
         assert!(upper.is_dir() && work.is_dir());
+        // What a volatile mount leaves, by which the kernel would refuse the next.
+        let mark = work.join("work/incompat/volatile");
+        fs::create_dir_all(mark.join("dirty")).unwrap();
+        overlay.prepare(&id, &layers).unwrap();
+        assert!(!mark.exists());
         overlay.remove(&id).unwrap();
         assert!(!upper.exists());
     }

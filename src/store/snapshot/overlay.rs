@@ -51,8 +51,8 @@ impl Snapshotter for Overlay {
 /// Takes away the mark that an earlier volatile mount left. What was written to it is here still: a container that nothing is to
 /// survive of does not survive a stop of the machine, so the same kernel runs.
 fn unmark(work: &Path) -> io::Result<()> {
-    match fs::remove_dir(work.join("work/incompat/volatile")) {
+    match fs::remove_dir_all(work.join("work/incompat/volatile")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome.and_then(|()| fs::remove_dir(work.join("work/incompat"))),
+        outcome => outcome,
     }
 }
