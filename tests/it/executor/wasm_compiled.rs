@@ -109,18 +109,23 @@ fn what_does_not_compile_is_told_by_the_run() {
 fn an_interpreter_runs_programs_where_there_is_one_and_is_never_replaced_silently() {
     require!(root, registry);
     let host = Host::new();
-    let config = host.dir().join("interpreted.toml");
-    std::fs::write(&config, "[wasm]\ntarget = \"pulley64\"\n").expect("a file");
-    let config = config.to_string_lossy().into_owned();
+    let configs = ["native", "pulley64"].map(|target| {
+        let file = host.dir().join(format!("{target}.toml"));
+        let text = format!("default-network = \"none\"\n[wasm]\ntarget = \"{target}\"\n");
+        std::fs::write(&file, text).expect("a file");
+        file.to_string_lossy().into_owned()
+    });
     let image = image("hello", "artifact-p2");
-    let interpreted = ["--config", &config, "run", "--rm", "--platform", "wasi/wasm", &image];
+    let [native, interpreted] = configs
+        .each_ref()
+        .map(|config| ["--config", config, "run", "--rm", "--platform", "wasi/wasm", &image]);
     if !cfg!(feature = "interpreter") {
         host.umiak(&interpreted).fails(125, &["no interpreter", "feature `interpreter`"]);
         return;
     }
     assert_eq!(host.umiak(&interpreted).exits(0).stdout, "hello from wasm\n");
     let code = compiled(&host);
-    host.umiak(&["run", "--rm", "--platform", "wasi/wasm", &image]).exits(0);
+    host.umiak(&native).exits(0);
     let both = compiled(&host);
     assert!(both.len() == 2 && code.iter().all(|name| both.contains(name)), "{code:?} {both:?}");
     // An image that stays keeps the code for both.
