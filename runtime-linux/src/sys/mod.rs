@@ -300,7 +300,7 @@ pub(crate) fn install_filter_everywhere(program: &[Instruction]) -> Result<(), E
 }
 
 unsafe extern "C" {
-    /// pthread_setaffinity_np(3), which the C libraries of Linux have and the `libc` crate declares for one of them.
+    /// `pthread_setaffinity_np(3)`, which the C libraries of Linux have and the `libc` crate declares for one of them.
     fn pthread_setaffinity_np(
         thread: std::os::unix::thread::RawPthread,
         size: libc::size_t,

@@ -84,8 +84,8 @@ pub(super) fn two(linker: &mut Linker<P2>, interface: &str) -> wasmtime::Result<
             Box::new(async move {
                 let mut files = store.data_mut().filesystem();
                 let (again, name) = (Resource::new_borrow(from.rep()), old.clone());
-                let linked = two::HostDescriptor::link_at(&mut files, from, flags, old, to, new).await;
-                let Err(error) = linked else { return Ok((Ok(()),)) };
+                let outcome = two::HostDescriptor::link_at(&mut files, from, flags, old, to, new).await;
+                let Err(error) = outcome else { return Ok((Ok(()),)) };
                 let code = error.downcast()?;
                 if !matches!(code, two::ErrorCode::Io) {
                     return Ok((Err(code),));
@@ -120,10 +120,10 @@ pub(super) fn three(linker: &mut Linker<P2>, interface: &str) -> wasmtime::Resul
         Box::pin(async move {
             let files = store.with_getter::<Files>(P2::filesystem);
             let (again, name) = (Resource::new_borrow(from.rep()), old.clone());
-            let linked =
+            let outcome =
                 <Files as three::HostDescriptorWithStore<P2>>::link_at(&files, from, flags, old, to, new)
                     .await;
-            let Err(error) = linked else { return Ok((Ok(()),)) };
+            let Err(error) = outcome else { return Ok((Ok(()),)) };
             let code = error.downcast()?;
             if !matches!(code, three::ErrorCode::Io) {
                 return Ok((Err(code),));
