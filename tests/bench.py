@@ -121,7 +121,8 @@ class Bench:
             stack.callback(self.peers.close)
         self.registry = self.start_registry(wanted)
         # As it is installed. What a linker wrote lies in the page cache in single pages, and a start of it takes a millisecond more.
-        self.umiak = str(self.work / "umiak")
+        self.umiak = str(self.work / "bin" / "umiak")
+        os.mkdir(self.work / "bin")
         shutil.copy(os.environ["UMIAK"], self.umiak)
         self.state = pathlib.Path("/run") / self.group
         stack.callback(shutil.rmtree, self.state, ignore_errors=True)
