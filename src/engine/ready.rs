@@ -3,8 +3,8 @@
 //! Each of the three takes a millisecond, and on two processors they go on side by side. Where the store is may be known
 //! before the arguments are, from the environment; if they say something else, this was for nothing.
 //!
-//! Invariant: nothing is made in a store by this. A wrong command line leaves no trace, and what is dropped unused ends by itself:
-//! the database is only read, and a supervisor's process that hears nothing ends with the one that made it.
+//! Invariant: no store is made by this, and a wrong command line leaves nothing running. A database that is there is opened as by any
+//! command, which brings an older one's tables up to date; a supervisor's process that hears nothing ends with the one that made it.
 
 use std::path::PathBuf;
 use std::thread::{Builder, JoinHandle};
@@ -37,7 +37,7 @@ impl Ready {
         let open = move || Database::open(&root);
         let database = Builder::new().name("database".to_owned()).spawn(open).ok()?;
         #[cfg(target_os = "linux")]
-        runtime_linux::processors::thread_elsewhere(&database);
+        runtime_linux::processors::elsewhere(&database);
         Some(Self { directories, ahead, database })
     }
 

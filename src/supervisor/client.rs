@@ -79,10 +79,7 @@ pub fn launch_ahead(exe: &Path, run_root: &Path, id: &str) -> Result<Unlaunched,
         .map(File::from)
         .map_err(|errno| SupervisorError::file("making a file in", run_root)(errno.into()))?;
     let complaints = nameless.try_clone().map_err(SupervisorError::system("keeping a file"))?;
-    let child = spawn(exe, id, complaints)?;
-    // It gets ready beside this process.
-    runtime_linux::processors::elsewhere(child.id());
-    Ok(Unlaunched { child: Some(child), nameless: Some(nameless) })
+    Ok(Unlaunched { child: Some(spawn(exe, id, complaints)?), nameless: Some(nameless) })
 }
 
 fn spawn(exe: &Path, id: &str, complaints: File) -> Result<Child, SupervisorError> {
